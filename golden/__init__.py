@@ -1,0 +1,1 @@
+"""Test vectors, the oracle that writes them, and other people's vectors."""

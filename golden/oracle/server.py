@@ -1,0 +1,68 @@
+"""What a server answers to one submit: `spec/formats.md` 9.1, 9.3-9.6 and section 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from golden.oracle import canon, schema, sign, verdict
+from golden.oracle.closed_codes import CODES
+from golden.oracle.fault import Fault
+from golden.oracle.scanner import parse
+
+Headers = list[list[str]]
+
+
+def header(headers: Headers, name: str) -> str | None:
+    return next((v for k, v in headers if k.lower() == name), None)
+
+
+def submit(args: dict[str, Any]) -> dict[str, str]:
+    """Judge a request, or raise its fault."""
+    headers, body = args["headers"], bytes.fromhex(args["body"])
+    if header(headers, "content-type") != "application/json" or header(headers, "content-encoding") is not None:
+        raise Fault("unsupported_media_type")
+    record = parse(body)
+    eight = schema.check(record)
+    if "sig" not in record:
+        raise Fault("member_missing", "/sig")
+    sig_v = sign.version(record)
+    if sig_v == 1 and "tenant_id" in record:
+        raise Fault("member_unknown", "/tenant_id")
+    if canon.derive_pcs_id(eight.merkle_root, eight.epoch, eight.shard_id) != eight.pcs_id:
+        raise Fault("pcs_id_mismatch", "/pcs_id")
+    named = header(headers, "x-tenant-id")
+    tenant, entry = key_of(record, sig_v, args["tenants"], named)
+    if sig_v < int(tenant["min_version"]):
+        raise Fault("sig_version_unsupported", "/sig_v")
+    key = sign.Key(entry["kid"], entry["alg"], bytes.fromhex(entry["key"]), tenant["id"])
+    sign.verify(body, [key], v1_default_kid=entry["kid"])
+    if named is not None and named != tenant["id"]:
+        raise Fault("tenant_mismatch")
+    scales, counts = schema.check_scales(record)
+    claimed = record["regime"]
+    assert isinstance(claimed, str)
+    found = verdict.judge(scales, [counts[s] for s in scales], schema.check_direction(record), eight.nanos, claimed)
+    return {**found, "pcs_id": eight.pcs_id}
+
+
+def key_of(record: dict[str, Any], sig_v: int, tenants: list[dict[str, Any]], named: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Find the key record of a kid, or a tenant's default for version 1 (10.2)."""
+    kid = sign.text_member(record, "kid")
+    for tenant in tenants:
+        wanted = kid if kid is not None else tenant.get("v1_default_kid") if tenant["id"] == named else None
+        for entry in tenant["keys"]:
+            if wanted is not None and entry["kid"] == wanted:
+                if entry.get("status") == "revoked":
+                    raise Fault("key_inactive", "/kid")
+                return tenant, entry
+    if sig_v == 2 and kid is None:
+        raise Fault("member_missing", "/kid")
+    raise Fault("kid_unknown", "/kid")
+
+
+def status_of(code: str) -> str:
+    status = CODES[code][2]
+    assert status is not None
+    return str(status)
+
+

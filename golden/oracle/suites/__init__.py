@@ -1,0 +1,1 @@
+"""One module per suite; each gives its vector files from `suites()`."""
