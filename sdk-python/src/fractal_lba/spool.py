@@ -1,0 +1,494 @@
+"""The durable outbox: what `outbox.py` decides, carried out on what `store.py` offers.
+
+One promise is owned here: `put` returns after the frame is durable, and what was put stays on
+disk, live or among the dead letters, until the server has acknowledged it or an operator has
+purged it. An acknowledgement needs no sync: if a crash forgets it, the same bytes go out again
+and the server answers with the first outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Final, Self
+
+from .errors import ConfigError, OutboxError
+from .hooks import OutboxEvent, log
+from .journal import DeadFile, LogFile, settle_names
+from .outbox import (
+    DEAD_LOG,
+    MAX_AGE_MS,
+    MAX_BYTES,
+    MAX_ENTRIES,
+    DeadLetter,
+    Entry,
+    Letter,
+    Owner,
+    Recovery,
+    Space,
+    encode,
+    first_id_of,
+    full_error,
+    log_name,
+    read_frame,
+)
+from .schedule import Acknowledge, Bury, Due, Group, Later, Pause, Schedule, Verdict
+from .store import DirectoryFiles, Files, acquire_lock, release_lock, this_process
+
+PUT_OVERHEAD_BYTES: Final = 512
+"""What a `put` frame is taken to need beside its body when the limits are checked."""
+
+WIDTH_MAX: Final = 16
+"""Deliveries at once when all is well; after a failure one, then doubling up to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStats:
+    """Count what the outbox holds. `blocked` names paused keys and tenants."""
+
+    entries: int
+    in_flight: int
+    dead: int
+    bytes: int
+    oldest_sent_at_ms: int | None
+    blocked: tuple[Group, ...]
+    corrupt_files: tuple[str, ...]
+    unreadable_frames: int
+
+
+class Outbox:
+    """Keep signed records until the server has acknowledged them. Made by `open_outbox`.
+
+    Safe for threads. One process owns a directory at a time, one client an outbox.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        owner: Owner,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        max_age_ms: int,
+        background: bool,
+    ) -> None:
+        self.background = background
+        self._files = files
+        self._owner = owner
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._max_age_ms = max_age_ms
+        # Not reentrant: `LogFile.sync` must be able to let it go.
+        self._lock = threading.Condition(threading.Lock())
+        self._log = LogFile(files, self._lock)
+        self._dead = DeadFile(files)
+        self._space = Space()
+        self._entries: dict[str, Entry] = {}
+        self._schedule = Schedule(width_max=WIDTH_MAX)
+        self._corrupt: list[str] = []
+        self._unreadable = 0
+        self._next_id = 1
+        self._closed = False
+        self._events: list[OutboxEvent] = []
+        self._tell: Callable[[OutboxEvent], object] = lambda _: None
+        self._wake: Callable[[], object] = lambda: None
+
+    # --- for the caller -----------------------------------------------------------------------
+
+    def stats(self) -> OutboxStats:
+        """Count entries, dead letters and damage."""
+        with self._lock:
+            return OutboxStats(
+                entries=len(self._entries),
+                in_flight=self._schedule.in_flight,
+                dead=len(self._dead),
+                bytes=self._space.live_bytes + self._dead.live_bytes,
+                oldest_sent_at_ms=min((e.at_ms for e in self._entries.values()), default=None),
+                blocked=self._schedule.blocked,
+                corrupt_files=tuple(self._corrupt),
+                unreadable_frames=self._unreadable,
+            )
+
+    def dead(self) -> list[DeadLetter]:
+        """Read the dead letters, oldest first."""
+        with self._lock, self._log.guarded():
+            return [self._dead.read(id) for id in self._dead]
+
+    def requeue(self, id: str) -> str:
+        """Send a dead letter again, the same bytes; give the id of the new entry.
+
+        One that is older than `max_age` comes back as `outbox_expired`. Raises NotFoundError.
+        """
+        with self._reporting(wake=True):
+            with self._log.guarded():
+                letter = self._dead.read(id).letter
+            new = self._append_put(replace(letter, came_from=id))
+            self._log.sync_now()
+            with self._log.guarded():
+                self._dead.drop(id, "requeued")
+            self._schedule.add(self._entries[new.id])
+            self._note("requeued", new.id)
+        return new.id
+
+    def purge(self, id: str) -> None:
+        """Remove a dead letter for good. Raises NotFoundError."""
+        with self._reporting():
+            with self._log.guarded():
+                self._dead.read(id)
+            # Its `dead` mark in the log must not be younger than its absence here.
+            self._log.sync_now()
+            with self._log.guarded():
+                self._dead.drop(id, "purged")
+            self._note("purged", id)
+
+    def close(self) -> None:
+        """Make everything durable and give the directory free. Close the client first."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            while self._log.syncing:
+                self._lock.wait()
+            try:
+                if self._log.is_usable:
+                    self._log.sync_now()
+            finally:
+                self._log.stop()
+                self._dead.stop()
+                release_lock(self._files, self._owner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- for the client -----------------------------------------------------------------------
+
+    def listen(self, tell: Callable[[OutboxEvent], object], wake: Callable[[], object]) -> None:
+        """Report events to `tell`, and call `wake` when an entry becomes due."""
+        self._tell, self._wake = tell, wake
+
+    def put(self, letter: Letter, *, now_ms: int, in_flight: bool) -> Letter:
+        """Keep a letter; return when it is durable, with its id.
+
+        `in_flight` says that the caller sends it himself. Raises OutboxError `outbox_full`,
+        `outbox_expired`, or `outbox_corrupt` if the file system fails.
+        """
+        with self._reporting(wake=not in_flight):
+            if letter.at_ms + self._max_age_ms <= now_ms:
+                raise OutboxError("outbox_expired", "sent_at is longer ago than max_age")
+            self._check_room(len(letter.body))
+            kept = self._append_put(letter)
+            self._log.sync()
+            self._schedule.add(self._entries[kept.id], in_flight=in_flight)
+            self._note("queued", kept.id)
+        return kept
+
+    def take(self, now_ms: int, *, limit: int, bytes_max: int) -> Due:
+        """Take due entries into flight. What is too old goes to the dead letters instead.
+
+        Raises OutboxError `outbox_corrupt` once the outbox is closed.
+        """
+        letters: list[Letter] = []
+        with self._reporting():
+            self._log.check_open()
+            for id in self._schedule.take(now_ms, limit=limit, bytes_max=bytes_max):
+                entry = self._entries[id]
+                letter = self._read(entry)
+                if letter is None:
+                    self._lose(entry)
+                elif entry.at_ms + self._max_age_ms <= now_ms:
+                    self._bury(entry, Bury(None, "outbox_expired", "older than max_age"), now_ms)
+                else:
+                    letters.append(letter)
+            self._remove(list(self._space.removable()))
+            due_ms, in_flight = self._schedule.next_due_ms(), self._schedule.in_flight
+        return Due(tuple(letters), due_ms, in_flight)
+
+    def settle(self, id: str, verdict: Verdict, *, now_ms: int, u: float) -> None:
+        """Carry out what became of an entry in flight."""
+        with self._reporting(wake=True):
+            entry = self._entries.get(id)
+            if entry is not None:
+                self._settle(entry, verdict, now_ms, u)
+                self._remove(list(self._space.removable()))
+
+    def hurry(self) -> None:
+        """End all pauses and own waits, not those that a server asked for."""
+        with self._lock:
+            self._schedule.resume()
+            self._schedule.hurry()
+
+    def letters_of(self, kid: str | None) -> list[Letter]:
+        """Read the entries that were signed with one key."""
+        with self._lock:
+            entries = [entry for entry in self._entries.values() if entry.kid == kid]
+            return [letter for entry in entries if (letter := self._read(entry)) is not None]
+
+    def release(self, id: str, reason: str) -> None:
+        """Let an entry go that another one replaced."""
+        with self._reporting():
+            entry = self._entries.get(id)
+            if entry is not None:
+                self._mark("release", id, reason=reason)
+                self._forget(entry)
+
+    # --- inside, with the lock held -------------------------------------------------------------
+
+    @contextmanager
+    def _reporting(self, *, wake: bool = False) -> Iterator[None]:
+        """Hold the lock for the block, then report what was noted: hooks may call back."""
+        with self._lock:
+            yield
+            events, self._events = self._events, []
+        for event in events:
+            self._tell(event)
+        if wake:
+            self._wake()
+
+    def _note(self, kind: str, id: str, code: str | None = None) -> None:
+        self._events.append(OutboxEvent(kind, id, code))
+
+    def _check_room(self, body_bytes: int) -> None:
+        if len(self._entries) + len(self._dead) >= self._max_entries:
+            raise full_error("entries, dead letters included", self._max_entries)
+        used = self._space.live_bytes + self._dead.live_bytes
+        if used + body_bytes + PUT_OVERHEAD_BYTES > self._max_bytes:
+            raise full_error("bytes, dead letters included", self._max_bytes)
+
+    def _append_put(self, letter: Letter) -> Letter:
+        self._rotate_if_full()
+        kept = replace(letter, id=f"{self._next_id:016x}")
+        entry = self._write_put(kept)
+        self._next_id += 1
+        self._entries[entry.id] = entry
+        return kept
+
+    def _write_put(self, letter: Letter) -> Entry:
+        data = encode(letter.frame())
+        offset = self._log.append(data)
+        entry = Entry.at(letter, self._log.name, offset, len(data))
+        self._space.grow(self._log.name, len(data))
+        self._space.hold(entry)
+        return entry
+
+    def _mark(self, t: str, id: str, **facts: str) -> None:
+        """Append a mark. It may be lost: without it an entry is only sent once more."""
+        try:
+            data = encode({"t": t, "id": id, **facts})
+            self._log.append(data)
+            self._space.grow(self._log.name, len(data))
+        except OutboxError as error:
+            log.warning("outbox: %s of entry %s was not written: %s", t, id, error.code)
+
+    def _read(self, entry: Entry) -> Letter | None:
+        with self._log.guarded():
+            data = self._files.read_at(entry.file, entry.offset, entry.length)
+        found = read_frame(data)
+        if found is None or found.value["t"] != "put" or found.value["id"] != entry.id:
+            return None
+        return Letter.of(found.value)
+
+    def _settle(self, entry: Entry, verdict: Verdict, now_ms: int, u: float) -> None:
+        match verdict:
+            case Acknowledge(status):
+                self._mark("ack", entry.id, status=str(status))
+                self._forget(entry)
+                self._schedule.delivered()
+                self._schedule.resume_for(entry)
+                self._note("acknowledged", entry.id)
+            case Bury():
+                self._schedule.delivered()
+                self._bury(entry, verdict, now_ms)
+            case Pause(what, code):
+                self._schedule.pause(entry.id, what)
+                self._note("outbox_blocked", entry.id, code)
+            case Later():
+                self._schedule.postpone(entry.id, verdict, now_ms, u)
+                self._note("postponed", entry.id)
+
+    def _bury(self, entry: Entry, verdict: Bury, now_ms: int) -> None:
+        letter = self._read(entry)
+        if letter is None:
+            self._lose(entry)
+            return
+        dead = DeadLetter(letter, verdict.status, verdict.code, verdict.reason, verdict.response)
+        try:
+            with self._log.guarded():
+                self._dead.add(dead)
+        except OutboxError as error:
+            # It stays an entry: better sent once more than in neither place.
+            self._schedule.postpone(entry.id, Later(endpoint_down=False), now_ms, 1.0)
+            self._note("postponed", entry.id, error.code)
+            return
+        self._mark("dead", entry.id)
+        self._forget(entry)
+        self._note("dead", entry.id, verdict.code)
+
+    def _lose(self, entry: Entry) -> None:
+        """Give up an entry whose frame rotted under us; it is counted and reported."""
+        self._unreadable += 1
+        self._mark("release", entry.id, reason="outbox_corrupt")
+        self._forget(entry)
+        self._note("outbox_corrupt", entry.id, "outbox_corrupt")
+
+    def _forget(self, entry: Entry) -> None:
+        del self._entries[entry.id]
+        self._space.free(entry)
+        self._schedule.drop(entry.id)
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _rotate_if_full(self) -> None:
+        while self._space.is_full(self._log.name):
+            if self._log.syncing:
+                self._lock.wait()
+                continue
+            self._log.sync_now()
+            self._create_log()
+            self._collect()
+
+    def _create_log(self) -> None:
+        newest = first_id_of(self._log.name)
+        if newest is not None:
+            self._next_id = max(self._next_id, newest + 1)
+        self._log.create(log_name(self._next_id))
+        self._space.start(self._log.name, 0)
+
+    def _collect(self) -> None:
+        """Remove files in which nothing is live, oldest first; carry what holds one up."""
+        self._remove(list(self._space.removable()))
+        name = self._space.to_carry()
+        while name is not None:
+            self._carry([name])
+            self._remove([name])
+            name = self._space.to_carry()
+
+    def _remove(self, names: list[str]) -> None:
+        with self._log.guarded():
+            for name in names:
+                self._files.unlink(name)
+                self._space.forget(name)
+
+    def _carry(self, names: list[str]) -> None:
+        """Write the live entries of some files again at the end, and make that durable."""
+        for entry in [e for e in self._entries.values() if e.file in names]:
+            letter = self._read(entry)
+            if letter is None:
+                self._lose(entry)
+                continue
+            self._space.free(entry)
+            self._entries[entry.id] = moved = self._write_put(letter)
+            self._schedule.move(moved)
+        self._log.sync_now()
+
+    # --- recovery -------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Read what an earlier owner left; called once, by `open_outbox`."""
+        settle_names(self._files)
+        names = self._files.names()
+        logs = sorted(name for name in names if first_id_of(name) is not None)
+        found = Recovery()
+        for name in logs:
+            found.feed(name, self._files.read(name), last=name == logs[-1])
+        if DEAD_LOG in names:
+            found.feed_dead(self._files.read(DEAD_LOG))
+        self._take_over(found, logs)
+        self._recover_dead(found)
+        for id in sorted(self._entries):
+            self._schedule.add(self._entries[id])
+        if found.corrupt:
+            self._corrupt, self._unreadable = found.corrupt, found.unreadable
+            log.warning(
+                "outbox_corrupt: %d unreadable frames, set aside: %s",
+                found.unreadable, ", ".join(found.corrupt),
+            )  # fmt: skip
+
+    def _take_over(self, found: Recovery, logs: list[str]) -> None:
+        self._next_id = found.next_id
+        self._entries = dict(found.entries)
+        for name in logs:
+            self._space.start(name, found.sizes[name])
+        for entry in self._entries.values():
+            self._space.hold(entry)
+        damaged = [name for name in found.corrupt if name != DEAD_LOG]
+        if logs and not damaged:
+            self._log.resume(logs[-1], found.sizes[logs[-1]], cut=logs[-1] in found.cuts)
+            return
+        self._log.name = logs[-1] if logs else ""
+        self._create_log()
+        if damaged:
+            self._set_aside(logs, damaged)
+
+    def _set_aside(self, logs: list[str], damaged: list[str]) -> None:
+        """Write all that is live to the new file; then the old ones go, oldest first."""
+        self._carry(logs)
+        for name in logs:
+            if name in damaged:
+                self._files.rename(name, f"{name}.corrupt")
+                self._space.forget(name)
+            else:
+                self._remove([name])
+        self._files.fsync_dir()
+
+    def _recover_dead(self, found: Recovery) -> None:
+        if DEAD_LOG not in found.sizes:
+            return
+        self._dead.load(found.dead, found.sizes[DEAD_LOG])
+        if DEAD_LOG in found.corrupt:
+            self._dead.rewrite(list(self._dead), aside=f"dead-{self._next_id:016x}.corrupt")
+        elif DEAD_LOG in found.cuts:
+            self._dead.cut()
+        for id in found.half_requeued():
+            self._dead.drop(id, "requeued")
+
+
+def open_outbox(
+    directory: str | os.PathLike[str],
+    *,
+    max_entries: int = MAX_ENTRIES,
+    max_bytes: int = MAX_BYTES,
+    max_age_s: float = MAX_AGE_MS / 1000,
+    background: bool = True,
+    files: Files | None = None,
+    owner: Owner | None = None,
+) -> Outbox:
+    """Open or create the outbox in a directory, and recover what a crash left there.
+
+    The directory must be open to its owner alone; it is created with mode 0700. With
+    `background=False` a client sends waiting entries only in `flush`. `files` and `owner` are
+    for tests. Raises OutboxError `outbox_locked` if a live process has it, and
+    `outbox_corrupt` if it cannot be read or written at all; damaged files are set aside and
+    counted in `stats()`.
+    """
+    for name, value in (
+        ("max_entries", max_entries), ("max_bytes", max_bytes), ("max_age_s", max_age_s),
+    ):  # fmt: skip
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError("config_invalid", f"{name}: expected a number above 0")
+    owner = this_process() if owner is None else owner
+    try:
+        files = DirectoryFiles(directory) if files is None else files
+        acquire_lock(files, owner)
+        with ExitStack() as undo:
+            undo.callback(release_lock, files, owner)
+            outbox = Outbox(
+                files, owner, max_entries=max_entries, max_bytes=max_bytes,
+                max_age_ms=int(max_age_s * 1000), background=background,
+            )  # fmt: skip
+            outbox.recover()
+            undo.pop_all()
+    except OSError as error:
+        raise OutboxError("outbox_corrupt", f"the outbox cannot be opened: {error}") from error
+    return outbox
