@@ -1,0 +1,166 @@
+"""Carries out what the ingest machine decides, on one event loop.
+
+Events go into `core/ingest.py`, effects come out and are carried out here: frames to the log,
+look-ups to the index, signature checks to a thread pool, answers to whoever waits. No rule
+about records stands in this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from fractal_lba.errors import SignatureError
+from fractal_lba.sign import check_signature
+
+from .core import ingest as machine
+from .store.sqlite import Index
+from .store.view import View
+from .store.wal import Wal, WalFailed
+
+Reply = Callable[[machine.Answer | machine.Refuse], None]
+
+log = logging.getLogger("fractal_lba_server.ingest")
+
+
+class Driver:
+    """Binds one machine to one log, one index and one event loop; `bind` comes before all else."""
+
+    def __init__(
+        self,
+        *,
+        index: Index,
+        pool: Executor,
+        on_failure: Callable[[str], None],
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._index = index
+        self._pool = pool
+        self._on_failure = on_failure
+        self._now_ns = now_ns
+        self._loop = asyncio.get_running_loop()
+        self._tokens = itertools.count(1)
+        self._replies: dict[int, Reply] = {}
+        self._arrived: list[machine.BodyReceived] = []
+        self._frames: list[tuple[int, bytes]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._failed = False
+        self._carriers: dict[type, Callable[[Any], None]] = {
+            machine.Answer: self._answer,
+            machine.Refuse: self._answer,
+            machine.Append: self._append,
+            machine.Ask: self._ask,
+            machine.CheckSignature: self._check_signature,
+            machine.Apply: self._apply,
+        }
+
+    def bind(self, core: machine.Ingest, wal: Wal, view: View) -> None:
+        """Name the machine, and the log and the view whose threads speak through `from_thread`."""
+        self.core = core
+        self._wal = wal
+        self._view = view
+
+    # --- in
+
+    def from_thread(self, event: object) -> None:
+        """Take an event from another thread."""
+        self._loop.call_soon_threadsafe(self.feed, event)
+
+    def feed(self, event: object) -> None:
+        """Give the machine an event, and carry out what it says."""
+        if type(event) is WalFailed:
+            self._fail(event.reason)
+            return
+        for effect in self.core.on_event(event, self._now_ns()):
+            self._carriers[type(effect)](effect)
+
+    def submit(self, reply: Reply, body: bytes, **facts: Any) -> None:
+        """Submit one record; `reply` is called once, now or later."""
+        if self._failed:
+            reply(machine.Refuse(0, "unavailable", "the write-ahead log failed"))
+            return
+        if not self._arrived:
+            self._loop.call_soon(self._take_arrived)
+        self._arrived.append(machine.BodyReceived(self._token(reply), body, **facts))
+
+    def _take_arrived(self) -> None:
+        """Decide about all that one turn of the loop has read.
+
+        One after the other they find the machine's code and data in the processor's caches; each
+        by itself, between the work of two connections, takes a third longer.
+        """
+        arrived, self._arrived = self._arrived, []
+        for event in arrived:
+            self.feed(event)
+
+    def read(self, reply: Reply, tenant: str, pcs_id: str) -> None:
+        """Ask for an outcome; `reply` is called once, now or later."""
+        self.feed(machine.ReadRequested(self._token(reply), tenant, pcs_id))
+
+    def closed(self) -> str | None:
+        """Say why no record is taken now, or None."""
+        return self.core.closed(self._now_ns())
+
+    async def finished(self) -> None:
+        """Wait until every request that was taken has its answer."""
+        await self._idle.wait()
+
+    def _token(self, reply: Reply) -> int:
+        token = next(self._tokens)
+        self._replies[token] = reply
+        self._idle.clear()
+        return token
+
+    # --- out
+
+    def _answer(self, effect: machine.Answer | machine.Refuse) -> None:
+        reply = self._replies.pop(effect.token)  # type: ignore[arg-type]
+        if not self._replies:
+            self._idle.set()
+        reply(effect)
+
+    def _append(self, effect: machine.Append) -> None:
+        if not self._frames:
+            self._loop.call_soon(self._flush)
+        self._frames.append((effect.seq, effect.frame))
+
+    def _flush(self) -> None:
+        frames, self._frames = self._frames, []
+        self._wal.append(frames)
+
+    def _ask(self, effect: machine.Ask) -> None:
+        try:
+            stored = self._index.lookup(effect.key)
+        except sqlite3.Error as error:
+            log.error("the index cannot answer: %s", error)
+            self.feed(machine.StoreFailed(effect.key))
+            return
+        self.feed(machine.StoreAnswered(effect.key, stored))
+
+    def _apply(self, effect: machine.Apply) -> None:
+        self._view.put(effect)
+
+    def _check_signature(self, effect: machine.CheckSignature) -> None:
+        def run() -> None:
+            error = None
+            try:
+                check_signature(effect.alg, effect.key, effect.digest, effect.sig)
+            except SignatureError as found:
+                error = found
+            self.from_thread(machine.SignatureChecked(effect.token, error))
+
+        self._pool.submit(run)
+
+    def _fail(self, reason: str) -> None:
+        """Answer 503 to everybody who waits, then end the process: nothing is certain now."""
+        self._failed = True
+        for token in list(self._replies):
+            self._answer(machine.Refuse(token, "unavailable", "the write-ahead log failed"))
+        self._on_failure(reason)

@@ -1,0 +1,171 @@
+"""Looks into a data directory while no server runs: check it, print it, build its index anew.
+
+Nothing here decides about a record; what a frame says is compared with what its own bytes and
+its policy say (spec/formats.md 7), and every difference is named by file, offset and sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fractal_lba.canonical import canonicalize, parse
+from fractal_lba.errors import FractalLBAError
+from fractal_lba.merkle import MerkleRoot
+
+from .core.facts import Facts, read_facts
+from .core.policy import Policy
+from .core.segment import GENESIS, HEADER_BYTES, Frame, SegmentError, payload_of_frame, read_header
+from .core.verify import outcome_bytes, verify
+from .store.data_dir import DataDir
+from .store.sqlite import Index
+from .store.wal import WalCorruptError, closed_hash, read_segment, segment_paths
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check has found."""
+
+    segments: int = 0
+    frames: int = 0
+    last_seq: int = 0
+    applied_seq: int = 0
+    torn_bytes: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def check(data: DataDir, *, progress: Callable[[int], None] = lambda frames: None) -> Report:
+    """Check every byte of the log, and the index against it."""
+    report = Report()
+    policies = data.policies()
+    index = Index(data.index)
+    try:
+        report.applied_seq = index.applied_seq
+        prev, next_seq = GENESIS, 1
+        for path in segment_paths(data.wal):
+            report.segments += 1
+            try:
+                prev = _check_segment(path, prev, next_seq, report, policies, index)
+            except WalCorruptError as error:
+                report.faults.append(str(error))
+                break
+            next_seq = report.last_seq + 1
+            progress(report.frames)
+        if report.applied_seq > report.last_seq:
+            report.faults.append(
+                f"{data.index}: holds number {report.applied_seq}, the log ends at "
+                f"{report.last_seq}; acknowledged records are missing from the log"
+            )
+    finally:
+        index.close()
+    return report
+
+
+def _check_segment(
+    path: Path,
+    prev: bytes,
+    next_seq: int,
+    report: Report,
+    policies: Mapping[str, Policy],
+    index: Index,
+) -> bytes:
+    """Check one segment; give the hash that the next one must name."""
+    try:
+        header = read_header(path.read_bytes()[:HEADER_BYTES])
+    except SegmentError as error:
+        raise WalCorruptError(path, str(error)) from None
+    if header.prev_sha256 != prev:
+        raise WalCorruptError(path, "it names another predecessor at byte 16")
+    if header.first_seq != next_seq:
+        raise WalCorruptError(path, f"starts at {header.first_seq}, expected {next_seq}")
+    found = read_segment(path)
+    root = MerkleRoot()
+    for frame in found.frames:
+        root.add(payload_of_frame(frame))
+        report.faults += [f"{path}: {fault}" for fault in _check_frame(frame, policies, index)]
+        report.frames += 1
+        report.last_seq = frame.seq
+    if path.suffix == ".open":
+        if found.fault is not None:
+            report.torn_bytes = len(path.read_bytes()[found.end :].rstrip(b"\0"))
+        return prev
+    if found.fault is not None:
+        raise WalCorruptError(path, found.fault)
+    digest = closed_hash(path, prev)
+    assert found.footer is not None
+    if found.footer.root != root.digest() or found.footer.frames != len(found.frames):
+        raise WalCorruptError(path, f"its footer does not describe its frames, byte {found.end}")
+    return digest
+
+
+def _check_frame(frame: Frame, policies: Mapping[str, Policy], index: Index) -> Iterator[str]:
+    where = f"frame {frame.seq} at byte {frame.offset}"
+    try:
+        facts = read_facts(frame)
+    except ValueError as error:
+        yield str(error)
+        return
+    yield from (f"{where}: {fault}" for fault in recompute(frame, facts, policies))
+    if frame.seq > index.applied_seq:
+        return
+    stored = index.lookup(facts.key)
+    if stored is None:
+        yield f"{where}: missing from the index; `flk-server replay --rebuild` makes it anew"
+    elif stored != facts.stored:
+        yield f"{where}: the index holds another outcome; `flk-server replay --rebuild`"
+
+
+def recompute(frame: Frame, facts: Facts, policies: Mapping[str, Policy]) -> Iterator[str]:
+    """Compare a stored outcome with the one that record and policy give now.
+
+    A difference is a `determinism_bug`: it is reported, and the stored outcome stands.
+    """
+    policy = policies.get(facts.policy_version)
+    if policy is None:
+        yield f"policy {facts.policy_version} is not kept"
+        return
+    try:
+        record = parse(frame.body)
+        canonical = canonicalize(record)
+    except FractalLBAError as error:
+        yield f"its record cannot be read: {error.code}"
+        return
+    if canonical.content != facts.stored.content:
+        yield "determinism_bug: its record has another content digest"
+    first_seen: dict[str, Any] = parse(facts.stored.outcome)["first_seen"]
+    verdict = verify(record, canonical.nanos, policy)
+    again = outcome_bytes(
+        verdict,
+        pcs_id=record["pcs_id"],
+        policy_version=policy.version,
+        region=first_seen["region"],
+        hlc=first_seen["hlc"],
+    )
+    if again != facts.stored.outcome or verdict.status != facts.stored.status:
+        yield "determinism_bug: its record and policy give another outcome now"
+
+
+def describe(frame: Frame, path: Path, *, body: bool = False) -> dict[str, Any]:
+    """Give one frame as a JSON object for people and programs."""
+    facts = read_facts(frame)
+    tenant, pcs_id = facts.key
+    document: dict[str, Any] = {
+        "seq": frame.seq,
+        "hlc": f"{frame.hlc:016x}",
+        "tenant": tenant,
+        "pcs_id": pcs_id,
+        "kid": facts.kid,
+        "sig_v": facts.sig_v,
+        "status": facts.stored.status,
+        "content": facts.stored.content,
+        "policy_version": facts.policy_version,
+        "outcome": parse(facts.stored.outcome),
+        "file": path.name,
+        "offset": frame.offset,
+        "bytes": frame.end - frame.offset,
+    }
+    if body:
+        document["body"] = frame.body.decode()
+    return document

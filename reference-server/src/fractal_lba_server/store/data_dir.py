@@ -1,0 +1,151 @@
+"""The data directory: who owns it, what layout it has, and which policies its log names.
+
+    FORMAT             the layout's version
+    LOCK               held by the one server process (flock)
+    region.json        region code and region epoch
+    policies/<v>.json  every policy an outcome was decided under, kept for replay
+    wal/<placement>/   the segments of one stream
+    index.sqlite       the view that follows the log
+
+The layout is spec/formats.md, section "data directory".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from ..core.policy import Policy
+
+LAYOUT_VERSION: Final = 1
+OPEN_STREAM: Final = "open"
+"""The stream of tenants that are not locked to regions."""
+
+
+class DataDirError(Exception):
+    """A data directory that this server must not use; the message says why, and what to do."""
+
+
+@dataclass(slots=True)
+class DataDir:
+    """An opened data directory; the lock is held until `close` or the end of the process."""
+
+    path: Path
+    region: str
+    region_epoch: int
+    _lock: int
+
+    @classmethod
+    def open(cls, path: Path, *, region: str | None = None) -> Self:
+        """Open or make a directory. `region` None takes the one it was made for."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = _lock(path)
+        try:
+            _check_layout(path)
+            code, epoch = _region(path, region)
+            (path / "policies").mkdir(exist_ok=True, mode=0o700)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(path, code, epoch, lock)
+
+    @property
+    def wal(self) -> Path:
+        return self.path / "wal" / OPEN_STREAM
+
+    @property
+    def index(self) -> Path:
+        return self.path / "index.sqlite"
+
+    def keep_policy(self, policy: Policy) -> None:
+        """Make a policy durable before the first outcome names it."""
+        path = self.path / "policies" / f"{policy.version}.json"
+        if not path.exists():
+            write_durably(path, policy.to_bytes())
+
+    def policies(self) -> dict[str, Policy]:
+        """Read every policy that was ever used here, by version."""
+        found = {}
+        for path in sorted((self.path / "policies").glob("*.json")):
+            policy = Policy.from_bytes(path.read_bytes())
+            if policy.version != path.stem:
+                raise DataDirError(f"{path}: holds policy {policy.version}, not what it is named")
+            found[policy.version] = policy
+        return found
+
+    def close(self) -> None:
+        """Give the lock back."""
+        os.close(self._lock)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all: temporary file, fsync, rename, fsync directory."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lock(path: Path) -> int:
+    fd = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 64, 0).decode(errors="replace").strip() or "another process"
+        os.close(fd)
+        raise DataDirError(
+            f"{path}: already in use by {owner}; one server process owns a data directory"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"process {os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _check_layout(path: Path) -> None:
+    file = path / "FORMAT"
+    if not file.exists():
+        # A first start that was killed may have left these two.
+        ours = {"LOCK", "FORMAT.new"}
+        strangers = sorted(p.name for p in path.iterdir() if p.name not in ours)
+        if strangers:
+            raise DataDirError(
+                f"{path}: holds {strangers[0]!r} but no FORMAT; this is no data directory"
+            )
+        write_durably(file, f"{LAYOUT_VERSION}\n".encode())
+        return
+    text = file.read_text().strip()
+    if text != str(LAYOUT_VERSION):
+        raise DataDirError(
+            f"{file}: layout {text!r}; this server reads layout {LAYOUT_VERSION}. "
+            "Use the server version that wrote it."
+        )
+
+
+def _region(path: Path, wanted: str | None) -> tuple[str, int]:
+    file = path / "region.json"
+    if not file.exists():
+        if wanted is None:
+            raise DataDirError(f"{path}: no region.json; start the server here first")
+        document = {"region": wanted, "region_epoch": 1}
+        write_durably(file, json.dumps(document).encode() + b"\n")
+    else:
+        document = json.loads(file.read_bytes())
+    if wanted is not None and document["region"] != wanted:
+        raise DataDirError(
+            f"{path}: belongs to region {document['region']!r}, not {wanted!r}; outcomes name "
+            "their region, so a directory never changes it"
+        )
+    return document["region"], document["region_epoch"]
