@@ -377,11 +377,12 @@ class Wire:
         return Reply(int(first.split(" ")[1]), headers, body, pairs)
 
     async def rest(self) -> bytes:
-        """Read until the server closes."""
+        """Read until the server closes, then close too."""
         received = bytearray()
         with contextlib.suppress(ConnectionError):
             while block := await self._reader.read(65_536):
                 received += block
+        self.close()
         return bytes(received)
 
     def close(self) -> None:

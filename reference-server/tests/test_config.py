@@ -106,6 +106,14 @@ def test_the_command_line_lies_over_the_file(write: Any, monkeypatch: Any, tmp_p
     assert config.tls.behind_proxy is True
 
 
+def test_a_fault_of_the_command_line_is_placed_around_it(write: Any) -> None:
+    path = write("data: d\n\nlimits:\n  connections: 5")
+    message = "/limits/headers: expected at least 16; change the value"
+    assert refusal(path, limits={"headers": 1}) == f"{path}:3: {message}"
+    message = "/region: expected text of the form ^[a-z0-9]{3}$; Region code"
+    assert refusal(path, region="x") == f"{path}:1: {message}"
+
+
 def test_a_server_can_be_described_without_a_file(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_config(None, overrides={"data": "d"}).data == tmp_path / "d"

@@ -165,8 +165,9 @@ class HiddenText(str):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_not_a_plain_fact_is_masked(lines: Lines, value: Any) -> None:
-    lines.log.event("mistake", fact=value, beside=2**80)
+@pytest.mark.parametrize("beside", [1, 2**80], ids=["plain", "odd"])
+def test_what_is_not_a_plain_fact_is_masked(lines: Lines, value: Any, beside: int) -> None:
+    lines.log.event("mistake", fact=value, beside=beside)
     text = lines.stream.getvalue() if lines.read() else b""
     assert b"***" in text
     for form in (KEY, KEY.hex().encode(), repr(KEY)[2:-1].encode()):

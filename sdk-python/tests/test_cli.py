@@ -3,68 +3,36 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import click
 import pytest
+from flk_runner import KEY, Flk, runner, write_key
 
-from fractal_lba import cli, cli_output, cli_root
+from fractal_lba import cli, cli_root
 from fractal_lba.canonical import jcs
-from fractal_lba.cli_input import read_sources
-from fractal_lba.cli_output import LongWork, Output
-from fractal_lba.errors import FractalLBAError, ValidationError
 from fractal_lba.sign import SignedRecord
 
-KEY = "0123456789abcdef" * 4
 CSV = "day,a,b\nMo,1,2\nTu,3,4.5\nWe,5,1\n"
 BUILD = ["pcs", "build", "data.csv", "--shard-id", "s", "--epoch", "7"]
-
-
-class Done(NamedTuple):
-    """What a command line left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def error(self) -> dict[str, Any]:
-        members: dict[str, Any] = json.loads(self.err)["error"]
-        return members
-
-
-Flk = Callable[..., Done]
 
 
 @pytest.fixture
 def flk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Flk:
-    """Run `flk` in an empty directory and an environment without its variables."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("FLK_ENDPOINT", "FLK_TENANT", "PCS_HMAC_KEY", "PCS_KID"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments: str, stdin: bytes = b"") -> Done:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = cli_root.run(arguments)
-        captured = capfdbinary.readouterr()
-        return Done(code, captured.out.decode(), captured.err.decode())
-
-    return run
+    """Run `flk` in an empty directory."""
+    return runner(tmp_path, monkeypatch, capfdbinary)
 
 
 @pytest.fixture
 def table(flk: Flk) -> Path:
-    """A small CSV file in the directory of `flk`."""
+    """Give a small CSV file in the directory of `flk`."""
     path = Path("data.csv")
     path.write_text(CSV)
     return path
@@ -147,6 +115,19 @@ def test_without_click_flk_says_what_to_install(
     monkeypatch.setitem(sys.modules, "click", None)
     assert cli.main() == 2
     assert "click is not installed; try: pip install 'fractal-lba[cli]'" in capsys.readouterr().err
+
+
+def test_another_missing_module_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fractal_lba.cli_root")
+    monkeypatch.setitem(sys.modules, "fractal_lba.cli_output", None)
+    with pytest.raises(ModuleNotFoundError, match="fractal_lba.cli_output"):
+        cli.main()
+
+
+def test_commands_can_be_listed_for_a_shell() -> None:
+    context = click.Context(cli_root.flk)
+    names = cli_root.flk.list_commands(context)
+    assert [cli_root.flk.get_command(context, name).name for name in names] == names
 
 
 def test_main_takes_the_arguments_of_the_process(
@@ -293,11 +274,8 @@ _EIGHT = {
 
 @pytest.fixture
 def key(flk: Flk) -> str:
-    """A key file of tenant `acme`."""
-    path = Path("k.json")
-    path.write_text(json.dumps({"kid": "k", "alg": "HMAC", "tenant": "acme", "key": KEY}))
-    path.chmod(0o600)
-    return str(path)
+    """Give a key file of tenant `acme`."""
+    return write_key("k.json", kid="k")
 
 
 def test_a_whole_record_is_signed_by_version_2_and_ready_to_send(
@@ -424,95 +402,3 @@ def test_a_key_file_that_others_can_read_is_refused(flk: Flk, key: str) -> None:
     assert done.code == 2
     assert "chmod 600" in done.err
     assert KEY not in done.err
-
-
-# --- input and output ------------------------------------------------------------------------
-
-
-def sources(path: Path, data: bytes) -> list[tuple[bytes, str]]:
-    path.write_bytes(data)
-    found = read_sources([str(path)])
-    return [(source.text, source.where.removeprefix(str(path))) for source in found]
-
-
-def test_a_file_is_one_document_or_a_record_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "records"
-    pretty = b'{\n  "a": 1\n}\n'
-    assert sources(path, pretty) == [(pretty, "")]
-    assert sources(path, b'\n {"a":1}\r\n\n{"b":2}') == [
-        (b'{"a":1}', " line 2"),
-        (b'{"b":2}', " line 4"),
-    ]
-    assert sources(path, b'{"a":1}\n{') == [(b'{"a":1}', " line 1"), (b"{", " line 2")]
-    deep = b"[" * 20_000 + b"]" * 20_000
-    assert sources(path, deep) == [(deep, " line 1")]
-
-
-def test_a_line_that_is_too_long_ends_its_file(tmp_path: Path) -> None:
-    fits = b'{"a":"' + b"x" * (65_536 - 8) + b'"}'
-    found: list[bytes] = []
-    path = tmp_path / "records"
-    path.write_bytes(fits + b"\n" + fits + b" \n" + b"{" + fits + b"\n{}")
-    with pytest.raises(ValidationError, match="line 3: a record has at most 65536 bytes"):
-        found.extend(source.text for source in read_sources([str(path)]))
-
-
-def test_a_document_that_is_too_long_is_not_read_whole(tmp_path: Path) -> None:
-    ((text, _),) = sources(tmp_path / "record", b"{\n" + b" " * 10**6 + b"}")
-    assert 65_536 < len(text) < 140_000
-
-
-@pytest.mark.parametrize("data", [b"", b"\n \n"])
-def test_nothing_is_no_record(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(ValidationError, match="expected a record, got nothing"):
-        sources(tmp_path / "record", data)
-
-
-def test_an_error_for_programs_has_every_fact(capsys: pytest.CaptureFixture[str]) -> None:
-    error = FractalLBAError(
-        "rate_limited",
-        "slow down",
-        status=429,
-        request_id="r",
-        retry_after_ms=1500,
-        attempts=3,
-        stop="attempts_exhausted",
-        queued=True,
-    )
-    Output(as_json=True).error(error, where="x line 1")
-    assert json.loads(capsys.readouterr().err) == {
-        "error": {
-            "where": "x line 1",
-            "code": "rate_limited",
-            "message": "slow down",
-            "fault": error.fault,
-            "status": 429,
-            "request_id": "r",
-            "retry_after_ms": 1500,
-            "attempts": 3,
-            "stop": "attempts_exhausted",
-            "queued": True,
-        }
-    }
-
-
-def test_progress_is_for_terminals_and_long_work_only(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stderr, as_json, after_s, shown in (
-        (Terminal(), False, 0.0, True),
-        (Terminal(), True, 0.0, False),
-        (Terminal(), False, 3600.0, False),
-        (io.StringIO(), False, 0.0, False),
-    ):
-        monkeypatch.setattr(sys, "stderr", stderr)
-        monkeypatch.setattr(cli_output, "PROGRESS_AFTER_S", after_s)
-        with LongWork(Output(as_json=as_json)) as work:
-            work.update("reading", 10)
-            work.update("reading", 20, 20)
-        assert ("reading" in stderr.getvalue()) is shown
-    assert capfd.readouterr() == ("", "")

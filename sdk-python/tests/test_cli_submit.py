@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from flk_runner import KEY, NEW_KEY, Done, Flk, runner, write_key
 from record_samples import full_record
 
-from fractal_lba import cli_root
 from fractal_lba.canonical import jcs
 from fractal_lba.ids import derive_pcs_id
+from fractal_lba.spool import open_outbox
 
-KEY = "0123456789abcdef" * 4
-NEW_KEY = "fedcba9876543210" * 4
 TOKEN = "read-me"
 
 
@@ -142,49 +140,29 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-class Done(NamedTuple):
-    """What a command line left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def errors(self) -> list[Any]:
-        return [json.loads(line)["error"] for line in self.err.splitlines()]
-
-
-Flk = Callable[..., Done]
+@pytest.fixture
+def away() -> str:
+    """Give an endpoint at which nobody answers."""
+    with Server() as server:
+        return server.url
 
 
 @pytest.fixture
 def flk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Flk:
-    """Run `flk` in an empty directory with a key of tenant `acme`."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("FLK_ENDPOINT", "FLK_TENANT", "PCS_HMAC_KEY", "PCS_KID"):
-        monkeypatch.delenv(name, raising=False)
-    for kid, key in (("old", KEY), ("new", NEW_KEY)):
-        path = Path(f"{kid}.json")
-        path.write_text(json.dumps({"kid": kid, "alg": "HMAC", "tenant": "acme", "key": key}))
-        path.chmod(0o600)
+    """Run `flk` in an empty directory with two keys and a token of tenant `acme`."""
+    run = runner(tmp_path, monkeypatch, capfdbinary)
+    write_key("old.json", kid="old")
+    write_key("new.json", kid="new", key=NEW_KEY)
     Path("token").write_text(TOKEN)
     Path("token").chmod(0o600)
-
-    def run(*arguments: str, stdin: bytes = b"") -> Done:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = cli_root.run(arguments)
-        captured = capfdbinary.readouterr()
-        return Done(code, captured.out.decode(), captured.err.decode())
-
     return run
 
 
 def records(number: int, **changes: Any) -> bytes:
-    """Give records of different epochs, one a line."""
+    """Give records of different epochs, one a line; an outbox takes no old ones."""
+    changes = {"sent_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **changes}
     lines = []
     for epoch in range(number):
         record = full_record(epoch=epoch, **changes)
@@ -325,6 +303,16 @@ def test_another_endpoint_takes_over_from_one_that_is_away(
     assert done.lines()[0]["attempts"] == 2
 
 
+def test_a_batch_that_is_not_sent_is_an_error_of_each_record(flk: Flk, away: str) -> None:
+    options = ["--endpoint", away, "--key-file", "old.json", "--timeout", "0.3", "--batch"]
+    done = flk("submit", "-", *options, "--json", stdin=records(2))
+    assert done.code == 1
+    assert [(error["where"], error["code"]) for error in done.errors()] == [
+        ("stdin line 1", "connect_failed"),
+        ("stdin line 2", "connect_failed"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -369,13 +357,6 @@ def test_get_says_what_it_did_not_find(flk: Flk, server: Server) -> None:
 
 
 # --- outbox ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def away() -> str:
-    """An endpoint at which nobody answers."""
-    with Server() as server:
-        return server.url
 
 
 def keep(flk: Flk, away: str, source: bytes, key: str = "old.json") -> Done:
@@ -433,6 +414,8 @@ def test_entries_of_a_retired_key_are_signed_again(flk: Flk, server: Server, awa
     assert flk("outbox", "flush", "box", "--endpoint", server.url).code == 0
     assert {body["kid"] for body in server.store.bodies.values()} == {"new"}
     assert flk(*command).lines()[0]["resigned"] == 0
+    same = flk("outbox", "resign", "box", "--kid", "new", "--key-file", "new.json")
+    assert (same.code, "expected another key" in same.err) == (2, True)
 
 
 def test_a_key_that_is_refused_blocks_its_entries_and_says_so(
@@ -446,12 +429,21 @@ def test_a_key_that_is_refused_blocks_its_entries_and_says_so(
 
 
 def test_an_outbox_of_a_live_process_is_locked(flk: Flk, away: str) -> None:
-    from fractal_lba.spool import open_outbox
-
     keep(flk, away, records(1))
     with open_outbox("box"):
         done = flk("outbox", "status", "box", "--json")
     assert (done.code, done.errors()[0]["code"]) == (1, "outbox_locked")
+
+
+def test_damage_is_told(flk: Flk, away: str) -> None:
+    keep(flk, away, records(2))
+    (log,) = Path("box").glob("outbox-*.log")
+    damaged = bytearray(log.read_bytes())
+    damaged[20] ^= 1
+    log.write_bytes(damaged)
+    done = flk("outbox", "status", "box")
+    assert done.out.startswith("1 waiting, 0 dead, ")
+    assert "\ndamaged: " in done.out
 
 
 def test_status_creates_no_outbox(flk: Flk) -> None:

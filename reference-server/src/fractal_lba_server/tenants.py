@@ -195,12 +195,11 @@ class TenantsFile:
             try:
                 loaded = self._read(reader)
             except (DocumentError, OSError) as error:
-                # The files of the good directory are still looked at: mending may be there.
-                self._read_looks = self._read_looks | reader.looks
                 self._say_refused(error)
                 raise
+            finally:
+                self._read_looks = reader.looks
             before, self._loaded = self._loaded, loaded
-            self._read_looks = reader.looks
             self._say_loaded(before.directory)
             return loaded.directory
 

@@ -257,9 +257,9 @@ def test_a_tenant_sees_its_registration_and_no_secret() -> None:
 def test_a_directory_cannot_be_changed() -> None:
     people = directory(ACME)
     with pytest.raises(TypeError):
-        people.keys["other"] = people.keys["acme-1"]  # type: ignore[index]
+        people.keys["other"] = people.keys["acme-1"]  # type: ignore[index]  # is refused
     with pytest.raises(AttributeError):
-        people.keys["acme-1"].status = "revoked"  # type: ignore[misc]
+        people.keys["acme-1"].status = "revoked"  # type: ignore[misc]  # is refused
 
 
 # --- secrets

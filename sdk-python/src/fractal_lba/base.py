@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import random as chance
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from . import deliver
@@ -56,9 +55,6 @@ CONCURRENCY: Final = 16
 MAX_IN_FLIGHT: Final = 64
 """Default of how many calls of one client are in flight; more callers queue."""
 
-WINDOW: Final = 2
-"""`submit_many` reads its input this many times `concurrency` ahead of its output."""
-
 HEALTH_TIMEOUT_MS: Final = 2_000
 """How long `health` waits for an endpoint."""
 
@@ -77,54 +73,6 @@ class Item:
     index: int
     result: Submitted | None = None
     error: FractalLBAError | None = None
-
-
-class Source:
-    """Read the input of `submit_many` step by step, and keep what it raises until the end."""
-
-    def __init__(self, records: Iterable[AnyRecord]) -> None:
-        self._records = iter(records)
-        self._failure: Exception | None = None
-        self._ended = False
-        self.index = -1
-        self.record: AnyRecord
-
-    def advance(self) -> bool:
-        """Read the next record, unless the input has ended or failed."""
-        if self._ended:
-            return False
-        keeper = _Kept()
-        with keeper:
-            self.record = next(self._records)
-            self.index += 1
-        self._ended = keeper.error is not None
-        if not isinstance(keeper.error, StopIteration):
-            self._failure = keeper.error
-        return not self._ended
-
-    def raise_failure(self) -> None:
-        """Raise what the input raised, if it did."""
-        if self._failure is not None:
-            raise self._failure
-
-
-class _Kept:
-    """Keep an exception of foreign code for later; interrupts and exits pass."""
-
-    error: Exception | None = None
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if isinstance(error, Exception):
-            self.error = error
-        return isinstance(error, Exception)
 
 
 DRAWING: Final = (Send, Enter, Probe)

@@ -75,6 +75,8 @@ NOT_CONTENT: Final = frozenset(
 """Members that say how a record was delivered, not what it holds (spec/canonical.md 5)."""
 
 _NANO: Final = 1_000_000_000
+_INFINITIES: Final = (math.inf, -math.inf)
+_HUGE: Final = 10**400  # no double is as large
 _HEX64: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -164,7 +166,7 @@ def _integer(token: str) -> int | float:
         return -0.0
     if len(token) <= MAX_INTEGER_DIGITS:
         return int(token)
-    huge = 10**MAX_INTEGER_DIGITS
+    huge: int = 10**MAX_INTEGER_DIGITS
     return -huge if token[0] == "-" else huge
 
 
@@ -215,6 +217,10 @@ def parse_value(data: bytes, *, max_bytes: int = MAX_RECORD_BYTES) -> Any:
     value = _decode(decoder, text)
     if "\\u" in text and _SURROGATE_ESCAPE.search(text):
         _check_surrogates(value)
+    if type(value) is dict:
+        for name in SIGNED_FLOATS:
+            if value.get(name) in _INFINITIES:  # a token beyond every double, no typed infinity
+                value[name] = _HUGE if value[name] > 0 else -_HUGE
     return value
 
 
@@ -381,7 +387,7 @@ def _member(record: Mapping[str, Any], name: str) -> Any:
     try:
         return record[name]
     except KeyError:
-        raise ValidationError("member_missing", f"{name} is missing", pointer="") from None
+        raise ValidationError("member_missing", f"{name} is missing", pointer=f"/{name}") from None
 
 
 def _as_double(name: str, value: Any) -> float:
@@ -397,8 +403,9 @@ def _as_double(name: str, value: Any) -> float:
 
 
 def _refuse_number(name: str, x: float, given: Any, high: float) -> NoReturn:
-    # A JSON number cannot be NaN or infinite, only too large; `parse` gives infinity for that.
-    code = "number_out_of_range" if x == math.inf or math.isfinite(x) else "number_not_finite"
+    # A JSON number cannot be NaN or infinite, only too large; `parse` gives an integer for that.
+    finite = type(given) is int or math.isfinite(x)
+    code = "number_out_of_range" if finite else "number_not_finite"
     raise ValidationError(
         code, f"{name}: expected 0 <= x <= {high}, got {given!r:.40}", pointer=f"/{name}"
     )
@@ -421,8 +428,9 @@ def _signed_nanos(record: Mapping[str, Any]) -> dict[str, int]:
 def _epoch(record: Mapping[str, Any]) -> int:
     epoch = _member(record, "epoch")
     if type(epoch) is not int or not 0 <= epoch <= MAX_SAFE_INTEGER:
+        code = "epoch_invalid" if type(epoch) in (int, float) else "member_type"
         raise ValidationError(
-            "epoch_invalid", "epoch: expected an integer from 0 to 2^53 - 1", pointer="/epoch"
+            code, "epoch: expected an integer from 0 to 2^53 - 1", pointer="/epoch"
         )
     return epoch
 

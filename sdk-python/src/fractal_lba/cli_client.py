@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .base import AnyRecord
 from .batch import cut
 from .call import batch_spec
 from .client import Client
@@ -49,6 +50,10 @@ def timeout_option(command: Command) -> Command:
 
 class BulkClient(Client):
     """Submit records in batches as well."""
+
+    def prepare(self, record: AnyRecord) -> SignedRecord:
+        """Check a record as `submit` does, and sign it unless it is signed."""
+        return self._prepare(record)
 
     def submit_batches(
         self, records: Iterable[SignedRecord]

@@ -68,10 +68,6 @@ class Output:
         """Write a result: the members for programs, the text for people."""
         click.echo(json.dumps(members, ensure_ascii=False) if self.as_json else text)
 
-    def record(self, body: bytes) -> None:
-        """Write a record as a line; it is JSON either way."""
-        click.echo(body)
-
     def note(self, text: str) -> None:
         """Tell a person something that is no result."""
         if not self.as_json:

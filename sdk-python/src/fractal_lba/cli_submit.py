@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from .base import AnyRecord
 from .canonical import parse
 from .cli_client import BulkClient, endpoint_option, open_client, timeout_option
 from .cli_input import read_sources
 from .cli_output import EXIT_FAILED, EXIT_NOT_ACCEPTED, LongWork, Output, json_option
 from .cli_signer import Identity, find_identity, key_options, require_signer, tenant_option
-from .errors import FractalLBAError
+from .errors import ConfigError, FractalLBAError
 from .keyfile import read_token_file
 from .outcome import Outcome, Submitted
 from .record import Record
-from .sign import SignedRecord, sign_record
+from .sign import SignedRecord
 from .spool import open_outbox
 
-Sendable = Record | SignedRecord
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(slots=True)
@@ -37,32 +37,26 @@ class Run:
     failed: int = 0
     not_accepted: int = 0
 
-    def records(self, paths: Iterable[str]) -> Iterator[Sendable]:
+    def records(
+        self, paths: Iterable[str], prepare: Callable[[AnyRecord], Prepared]
+    ) -> Iterator[Prepared]:
         """Yield what can be sent, remembering where it stood; report what cannot."""
         for source in read_sources(paths):
             try:
-                record: Sendable
-                if "sig" in parse(source.text):
-                    record = SignedRecord.from_json(source.text)
-                else:
-                    require_signer(self.identity)
-                    record = Record.from_json(source.text)
+                prepared = prepare(self._read(source.text))
+            except ConfigError:
+                raise
             except FractalLBAError as error:
-                if error.code == "config_invalid":
-                    raise
                 self.fail(error, source.where)
                 continue
             self.places.append(source.where)
-            yield record
+            yield prepared
 
-    def signed(self, records: Iterable[Sendable]) -> Iterator[SignedRecord]:
-        """Sign what is not signed yet, for a batch."""
-        for record in records:
-            if isinstance(record, SignedRecord):
-                yield record
-            else:
-                signer = require_signer(self.identity)
-                yield sign_record(record, signer, tenant=self.identity.tenant)
+    def _read(self, text: bytes) -> AnyRecord:
+        if "sig" in parse(text):
+            return SignedRecord.from_json(text)
+        require_signer(self.identity)
+        return Record.from_json(text)
 
     def account(self, index: int, answer: Submitted | FractalLBAError) -> None:
         """Print the answer to the record of this index."""
@@ -126,7 +120,6 @@ def submit(
         raise click.UsageError("--batch and --outbox: expected one of them")
     identity = find_identity(key_file=key_file, env=env, kid=kid, alg=alg, tenant=tenant)
     run = Run(Output(as_json=as_json), identity)
-    records = _started(run.records(paths))
     with ExitStack() as opened:
         box = None
         if outbox is not None:
@@ -141,28 +134,26 @@ def submit(
             )
         )
         work = opened.enter_context(LongWork(run.output))
-        for index, answer in enumerate(_answers(client, run, records, batch)):
+        for index, answer in enumerate(_answers(client, run, paths, batch)):
             run.account(index, answer)
             work.update("submitting", index + 1)
     return run.finish(require_accepted)
 
 
-def _started(records: Iterator[Sendable]) -> Iterator[Sendable]:
-    """Read the first record at once: a missing file or key is said before anything is opened."""
-    first = next(records, None)
-    return records if first is None else chain([first], records)
-
-
 def _answers(
-    client: BulkClient, run: Run, records: Iterator[Sendable], batch: bool
+    client: BulkClient, run: Run, paths: Iterable[str], batch: bool
 ) -> Iterator[Submitted | FractalLBAError]:
     if batch:
-        yield from client.submit_batches(run.signed(records))
+        yield from client.submit_batches(run.records(paths, client.prepare))
         return
-    for item in client.submit_many(records):
+    for item in client.submit_many(run.records(paths, _unchanged)):
         answer = item.error or item.result
         assert answer is not None
         yield answer
+
+
+def _unchanged(record: AnyRecord) -> AnyRecord:
+    return record
 
 
 @click.command()

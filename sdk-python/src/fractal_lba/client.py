@@ -11,9 +11,8 @@ A client is safe for threads. `close` ends every wait and every call with the co
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -21,11 +20,9 @@ from typing import Any, Final, Self, TypeVar
 from .base import (
     DRAWING,
     HEALTH_TIMEOUT_MS,
-    WINDOW,
     AnyRecord,
     BaseClient,
     Item,
-    Source,
     cancelled,
     checked_concurrency,
 )
@@ -51,6 +48,7 @@ from .clock import CANCEL_POLL_S, AnyCancel, Clock, SystemClock
 from .errors import FractalLBAError, error_for
 from .hooks import OutboxEvent
 from .http import Cancel, RawResponse, Request, Transport
+from .many import in_order
 from .outbox import Letter
 from .outcome import Outcome, Submitted
 from .schedule import Due, Later
@@ -172,19 +170,7 @@ class Client(BaseClient[Transport, Clock]):
                 return Item(index, error=error)
             return Item(index, result=result)
 
-        source = Source(records)
-        pending: deque[Future[Item]] = deque()
-        with ThreadPoolExecutor(width, thread_name_prefix="fractal-lba-submit") as pool:
-            try:
-                while True:
-                    while len(pending) < WINDOW * width and source.advance():
-                        pending.append(pool.submit(submit_one, source.index, source.record))
-                    if not pending:
-                        break
-                    yield pending.popleft().result()
-            finally:
-                abandoned.set()
-        source.raise_failure()
+        return in_order(records, submit_one, width, abandoned.set)
 
     def get(
         self,
@@ -266,6 +252,8 @@ class Client(BaseClient[Transport, Clock]):
             threads = self._threads - {threading.current_thread()}
         for thread in threads:
             thread.join()
+        if self._outbox is not None:
+            self._outbox.listen(_ignore, _ignore)
         if self._own_transport and isinstance(self._transport, HttpTransport):
             self._transport.close()
 
@@ -447,3 +435,7 @@ class Client(BaseClient[Transport, Clock]):
         with self._threads_lock:
             self._threads.add(thread)
         thread.start()
+
+
+def _ignore(*_: object) -> None:
+    """Hear nothing."""

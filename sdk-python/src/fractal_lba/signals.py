@@ -96,9 +96,9 @@ def summarize(
 ) -> Record:
     """Summarise points: an array (points by coordinates), a CSV file, or an iterable of rows.
 
-    `sent_at` is the time of `clock`, by default the system's, unless given. Raises ValidationError for a value
-    that is no finite number or an argument outside the record's domain, ConfigError for points
-    that are none, and where numpy is missing.
+    `sent_at` is the time of `clock`, by default the system's, unless given. Raises
+    ValidationError for a value that is no finite number or an argument outside the record's
+    domain, ConfigError for points that are none, and where numpy is missing.
     """
     grid = tuple(scales)
     given: dict[str, Any] = {

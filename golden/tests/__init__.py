@@ -1,0 +1,1 @@
+"""Tests of the oracle and of the published vectors."""

@@ -1,0 +1,5 @@
+"""What the tests of this folder may ask for."""
+
+from __future__ import annotations
+
+from tools.tests.installed import server as server
