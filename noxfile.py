@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -23,14 +24,13 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|venv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "sdk", "golden", "docs"]
 
 DIST = ROOT / ".nox" / "dist"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXTRAS = "cli,ed25519,fast,httpx,signals"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEWEST = "3.14"
-PURE = [f"*/fractal_lba/{name}.py" for name in PURE_SDK] + ["*/fractal_lba_server/core/*.py"]
+PURE = ",".join(f"*/fractal_lba/{name}.py" for name in PURE_SDK) + ",*/fractal_lba_server/core/*"
 SERVICES = {
     "chromium": "chromium",
     "mkfs.ext4": "e2fsprogs",
@@ -81,42 +81,64 @@ def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -
     session.install(*options, f"{sdk}[{EXTRAS}]", server, *needed)
 
 
-def pytest(session: nox.Session, *arguments: str, cover: str = "") -> None:
+def attempt(session: nox.Session, *command: str, **keywords: Any) -> bool:
+    """Run a command and say whether it passed, so that what follows is seen too."""
+    try:
+        session.run(*command, **keywords)
+    except nox.command.CommandFailed:
+        return False
+    return True
+
+
+def require(session: nox.Session, *passed: bool) -> None:
+    """Fail the session unless everything in it passed."""
+    if not all(passed):
+        session.error(f"{passed.count(False)} of {len(passed)} steps failed, see above")
+
+
+def pytest(session: nox.Session, *arguments: str, cover: str = "") -> bool:
     """Run pytest on what is installed; `cover` names a package whose branches are recorded."""
     start = ["coverage", "run", f"--source={cover}", "-m"] if cover else ["python", "-m"]
-    session.run(*start, "pytest", *arguments, env={"FLK_DIST": str(DIST)})
+    return attempt(session, *start, "pytest", *arguments, env={"FLK_DIST": str(DIST)})
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff with every rule, its formatter, and tidy.py for what ruff cannot know."""
     session.install(*GROUPS["lint"])
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("python", "-m", "tools.tidy")
+    require(
+        session,
+        attempt(session, "ruff", "check", "."),
+        attempt(session, "ruff", "format", "--check", "."),
+        attempt(session, "python", "-m", "tools.tidy"),
+    )
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: mypy --strict over the packages, the oracle, the tools and the demo."""
+    """Types: mypy --strict over packages, samples, oracle, tools, bench and demo."""
     install(session, "tests", "types", "demo")
-    parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "golden", "tools")
-    session.run("mypy", *parts, "demo", "noxfile.py")
+    parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "golden/oracle")
+    session.run("mypy", *parts, "tools", "bench", "demo", "noxfile.py")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Contract, SDK, server over real sockets, crashes, packages: on the installed wheels."""
     install(session, "tests")
-    session.run("coverage", "erase")
-    pytest(session, "spec/tests")
-    pytest(session, "sdk-python/tests", cover="fractal_lba")
-    pytest(session, "reference-server/tests/core", cover="fractal_lba_server")
-    shells = ("--ignore=reference-server/tests/core", "--ignore=reference-server/tests/services")
-    pytest(session, "reference-server/tests", *shells, "-m", "not long")
-    pytest(session, "tools/tests", "-m", "not guides")
-    session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", "--fail-under=100", f"--include={','.join(PURE)}")
+    session.run("coverage", "erase", silent=True)
+    server = "reference-server/tests"
+    shells = (f"--ignore={server}/core", f"--ignore={server}/services")
+    require(
+        session,
+        pytest(session, "spec/tests"),
+        pytest(session, "sdk-python/tests", "-m", "not long", cover="fractal_lba"),
+        pytest(session, f"{server}/core", "-m", "not long", cover="fractal_lba_server"),
+        pytest(session, server, *shells, "-m", "not long"),
+        pytest(session, "tools/tests", "-m", "not guides"),
+        attempt(session, "coverage", "combine", "--quiet"),
+        attempt(session, "coverage", "report", "--fail-under=100", f"--include={PURE}"),
+    )
 
 
 @nox.session
@@ -125,23 +147,29 @@ def sdk(session: nox.Session) -> None:
     """The SDK on every other Python that is found; one that is absent counts as skipped."""
     built, _ = wheels(session)
     session.install(f"{built}[{EXTRAS}]", *GROUPS["tests"])
-    pytest(session, "sdk-python/tests", *session.posargs)
+    require(session, pytest(session, "sdk-python/tests", "-m", "not long", *session.posargs))
 
 
 @nox.session
 def golden(session: nox.Session) -> None:
     """Vectors: the oracle writes the same bytes again, and others' vectors agree with it."""
     install(session, "tests")
-    session.run("python", "-m", "golden.oracle", "check")
-    pytest(session, "golden/tests")
+    require(
+        session,
+        attempt(session, "python", "-m", "golden.oracle", "check"),
+        pytest(session, "golden/tests", "-m", "not long"),
+    )
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Documents: the README, the guides and the samples do what they say; api.txt is fresh."""
     install(session, "tests")
-    session.run("python", "-m", "tools.api", "--check")
-    pytest(session, "tools/tests", "-m", "guides", *session.posargs)
+    require(
+        session,
+        pytest(session, "tools/tests", "-m", "guides", *session.posargs),
+        attempt(session, "python", "-m", "tools.api", "--check"),
+    )
 
 
 @nox.session(default=False)
@@ -155,7 +183,7 @@ def api(session: nox.Session) -> None:
 def samples(session: nox.Session) -> None:
     """The samples of the SDK against a server, their output compared."""
     install(session, "tests")
-    pytest(session, "tools/tests/test_samples.py", *session.posargs)
+    require(session, pytest(session, "tools/tests/test_samples.py", *session.posargs))
 
 
 @nox.session(default=False)
@@ -171,8 +199,11 @@ def minimums(session: nox.Session) -> None:
     if session.venv_backend != "uv":
         session.skip("needs uv, which alone resolves to lowest versions: pip install uv")
     install(session, "tests", options=("--resolution", "lowest-direct"))
-    pytest(session, "sdk-python/tests")
-    pytest(session, "reference-server/tests/core")
+    require(
+        session,
+        pytest(session, "sdk-python/tests", "-m", "not long"),
+        pytest(session, "reference-server/tests/core", "-m", "not long"),
+    )
 
 
 @nox.session(default=False)
@@ -180,14 +211,14 @@ def crash(session: nox.Session) -> None:
     """More kills than `tests` has: 300, or as many as `-- KILLS` says."""
     install(session, "tests")
     session.env["FLK_KILLS"] = session.posargs[0] if session.posargs else "300"
-    pytest(session, "reference-server/tests/test_crash.py", "-s")
+    require(session, pytest(session, "reference-server/tests/test_crash.py", "-s"))
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Speed as ratios within one run; docs/performance.md holds the figures and the machine."""
-    install(session, "tests", "bench")
-    session.run("python", "reference-server/bench/run.py", *session.posargs)
+    install(session)
+    session.run("python", "-m", "bench", *session.posargs)
 
 
 @nox.session(default=False, tags=["services"])
@@ -199,13 +230,16 @@ def services(session: nox.Session) -> None:
     if os.geteuid() != 0:
         session.error("mounting a small disk needs root; .ci/run says how")
     install(session, "tests", "demo")
-    pytest(session, "reference-server/tests/services")
-    pytest(session, "demo/tests")
+    require(
+        session,
+        pytest(session, "reference-server/tests/services"),
+        pytest(session, "demo/tests"),
+    )
 
 
 @nox.session(default=False, tags=["long"])
 def long(session: nox.Session) -> None:
     """Hours rather than minutes: every test that is marked long."""
     install(session, "tests")
-    for part in ("sdk-python", "reference-server", "golden"):
-        pytest(session, f"{part}/tests", "-m", "long", *session.posargs)
+    parts = [f"{part}/tests" for part in ("sdk-python", "reference-server", "golden")]
+    require(session, *[pytest(session, part, "-m", "long", *session.posargs) for part in parts])

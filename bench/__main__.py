@@ -22,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fractal_lba.keys import check_signature
+from fractal_lba.keys import check_signature, signature_text
 from fractal_lba.sign import Ed25519Signer
 
 from . import processes, records, report
@@ -115,8 +115,6 @@ class Bench:
         self.say("Ed25519")
         signer = Ed25519Signer(records.ED25519_SEED, kid="e1")
         digest = sha256(b"digest").digest()
-        from fractal_lba.keys import signature_text
-
         sig = signature_text(signer.sign(digest))
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < 2.0:

@@ -9,7 +9,7 @@ import orjson
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"11")]
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
+async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI
     """Echo."""
     body = b""
     more = True

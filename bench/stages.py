@@ -17,9 +17,10 @@ from typing import Any
 
 import fractal_lba_server.core.ingest as core
 import fractal_lba_server.ingest as driver
-import fractal_lba_server.net.app as app
+from fractal_lba.canonical import Canonical
 from fractal_lba_server.cli import main
 from fractal_lba_server.core.record import RecordShape
+from fractal_lba_server.net import app
 from fractal_lba_server.net.protocol import Connection
 from fractal_lba_server.store.sqlite import Index
 from fractal_lba_server.store.wal import Wal
@@ -76,7 +77,7 @@ STEPS: tuple[tuple[str, Any, str], ...] = (
     ("parse", core, "parse"),
     ("schema", RecordShape, "check"),
     ("canonical", core, "canonicalize"),
-    ("canonical", core.Canonical, "content"),
+    ("canonical", Canonical, "content"),
     ("canonical", core, "derive_pcs_id"),
     ("MAC", core, "check_signature"),
     ("verify", core, "verify"),

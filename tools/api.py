@@ -57,8 +57,10 @@ def describe_class(name: str, value: type, public: set[str]) -> Iterator[str]:
     built = any("__init__" in vars(kind) for kind in own) and not is_protocol(value)
     yield from call(start, value) if built else iter((start,))
     members = {key: found for kind in reversed(own) for key, found in vars(kind).items()}
+    given = set(inspect.signature(value).parameters) if built else set[str]()
     for member, found in sorted(members.items()):
-        if member.startswith("_") and member not in OPERATIONS:
+        field = member in given and inspect.ismemberdescriptor(found)
+        if field or (member.startswith("_") and member not in OPERATIONS):
             continue
         for line in describe_member(member, found):
             yield f"    {line}"
@@ -111,8 +113,7 @@ def parameters(signature: inspect.Signature) -> list[str]:
         if found.kind is found.KEYWORD_ONLY and not starred:
             parts.append("*")
         starred = starred or found.kind in {found.KEYWORD_ONLY, found.VAR_POSITIONAL}
-        star = {found.VAR_POSITIONAL: "*", found.VAR_KEYWORD: "**"}.get(found.kind, "")
-        text = star + found.name
+        text = str(found.replace(annotation=found.empty, default=found.empty))
         if found.annotation is not found.empty:
             kind = found.annotation
             text += f": {kind if isinstance(kind, str) else getattr(kind, '__name__', kind)}"

@@ -1,7 +1,7 @@
 """Write the vector files, or check that what is there is what would be written.
 
-    python -m golden.oracle build
-    python -m golden.oracle check
+python -m golden.oracle build
+python -m golden.oracle check
 """
 
 from __future__ import annotations

@@ -15,8 +15,18 @@ RESPONSE_HEADERS_MAX = 100
 LEVELS = ("durable", "replicated", "witnessed")
 REFUSING = ("d_hat_out_of_tolerance", "coh_star_out_of_range", "n_j_implausible")
 ACCEPTING = ("regime_mismatch", "budget_deviation")
-MEMBERS = {"accepted", "escalated", "first_seen", "pcs_id", "policy_version", "recomputed_D_hat", "recomputed_budget"}
-POSITION = re.compile(r"([a-z0-9]{3})/([a-z0-9-]{1,64})/(0|[1-9][0-9]{0,9})/(0|[1-9][0-9]{0,15})", re.ASCII)
+MEMBERS = {
+    "accepted",
+    "escalated",
+    "first_seen",
+    "pcs_id",
+    "policy_version",
+    "recomputed_D_hat",
+    "recomputed_budget",
+}
+POSITION = re.compile(
+    r"([a-z0-9]{3})/([a-z0-9-]{1,64})/(0|[1-9][0-9]{0,9})/(0|[1-9][0-9]{0,15})", re.ASCII
+)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 Headers = list[list[str]]
 
@@ -35,11 +45,19 @@ def request(args: dict[str, Any]) -> dict[str, Any]:
         headers["pcs-min-ack"] = args["min_ack"]
     if int(args["attempt"]) > 1:
         headers["x-retry-attempt"] = str(int(args["attempt"]) - 1)
-    path = {"submit": "/v1/pcs/submit", "get": f"/v1/pcs/{args.get('pcs_id')}", "health": "/health"}[kind]
+    path = {
+        "submit": "/v1/pcs/submit",
+        "get": f"/v1/pcs/{args.get('pcs_id')}",
+        "health": "/health",
+    }[kind]
     base = args["endpoint"]
-    base = base[:-1] if base.endswith("/") else base
-    return {"method": "POST" if kind == "submit" else "GET", "url": base + path,
-            "headers": [[k, headers[k]] for k in sorted(headers)], "body": args.get("body", "")}
+    base = base.removesuffix("/")
+    return {
+        "method": "POST" if kind == "submit" else "GET",
+        "url": base + path,
+        "headers": [[k, headers[k]] for k in sorted(headers)],
+        "body": args.get("body", ""),
+    }
 
 
 def header(headers: Headers, name: str) -> str | None:
@@ -93,14 +111,21 @@ def outcome(members: dict[str, Node], pcs_id: str) -> dict[str, Any]:
         raise bad()
     accepted, escalated = boolean(members, "accepted"), boolean(members, "escalated")
     out: dict[str, Any] = {
-        "accepted": "true" if accepted else "false", "escalated": "true" if escalated else "false",
-        "first_seen": {"hlc": text(seen, "hlc", "[0-9a-f]{16}"), "region": text(seen, "region", "[a-z0-9]{3}")},
-        "pcs_id": text(members, "pcs_id", "[0-9a-f]{64}"), "policy_version": text(members, "policy_version", "[0-9a-f]{16}"),
+        "accepted": "true" if accepted else "false",
+        "escalated": "true" if escalated else "false",
+        "first_seen": {
+            "hlc": text(seen, "hlc", "[0-9a-f]{16}"),
+            "region": text(seen, "region", "[a-z0-9]{3}"),
+        },
+        "pcs_id": text(members, "pcs_id", "[0-9a-f]{64}"),
+        "policy_version": text(members, "policy_version", "[0-9a-f]{16}"),
         "recomputed_D_hat": number(members, "recomputed_D_hat", canon.BOUND["D_hat"]),
         "recomputed_budget": number(members, "recomputed_budget", canon.BOUND["budget"]),
     }
     reason = members.get("reason")
-    fitting = {(True, False): (None,), (False, True): REFUSING, (True, True): ACCEPTING}.get((accepted, escalated), ())
+    fitting = {(True, False): (None,), (False, True): REFUSING, (True, True): ACCEPTING}.get(
+        (accepted, escalated), ()
+    )
     if reason not in fitting or ("reason" in members and reason is None) or out["pcs_id"] != pcs_id:
         raise bad()
     return out if reason is None else {**out, "reason": reason}
@@ -135,7 +160,9 @@ def response(args: dict[str, Any]) -> dict[str, Any]:
             match = POSITION.fullmatch(place)
             if match is None:
                 raise bad()
-            out["position"] = dict(zip(("region", "placement", "region_epoch", "seq"), match.groups(), strict=True))
+            out["position"] = dict(
+                zip(("region", "placement", "region_epoch", "seq"), match.groups(), strict=True)
+            )
     return out | request_id(headers, {})
 
 
@@ -147,7 +174,12 @@ def mapped(args: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(code, str) or code not in CODES or CODES[code][2] is None:
         code = of_status(status)
     kind, fault, _ = CODES[code]
-    out = {"class": kind, "code": code, "fault": fault, "retryable": "true" if status in waiting.RETRIED_STATUSES else "false"}
+    out = {
+        "class": kind,
+        "code": code,
+        "fault": fault,
+        "retryable": "true" if status in waiting.RETRIED_STATUSES else "false",
+    }
     out |= request_id(headers, members)
     pointer = members.get("pointer")
     if isinstance(pointer, str):

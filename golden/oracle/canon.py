@@ -172,4 +172,4 @@ def payload(record: dict[str, Node], sig_v: int) -> tuple[Signed, bytes, str | N
 
 def derive_pcs_id(merkle_root: str, epoch: int, shard_id: str) -> str:
     """Hash `merkle_root|epoch|shard_id`."""
-    return hashlib.sha256(f"{merkle_root}|{epoch}|{shard_id}".encode("utf-8")).hexdigest()
+    return hashlib.sha256(f"{merkle_root}|{epoch}|{shard_id}".encode()).hexdigest()

@@ -12,7 +12,7 @@ from fractions import Fraction
 SIGN = 1 << 63
 INFINITY = 0x7FF << 52
 MANTISSA = (1 << 52) - 1
-# Powers of ten past this cannot matter: the largest double is below 10^309, the least above 10^-324.
+# Powers of ten past this cannot matter: doubles lie between 10^-324 and 10^309.
 EXPONENT_MAX = 400
 NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?", re.ASCII)
 
@@ -129,9 +129,7 @@ def digits_of(bits: int) -> tuple[int, int]:
     return d, e
 
 
-def _candidate(
-    middle: int, low: int, high: int, den: int, e: int, closed: bool
-) -> int | None:
+def _candidate(middle: int, low: int, high: int, den: int, e: int, closed: bool) -> int | None:
     """Give the integer d nearest to the double with d * 10^e in its rounding interval."""
     scale = 10 ** abs(e)
     if e >= 0:
@@ -139,9 +137,13 @@ def _candidate(
     else:
         middle, low, high = middle * scale, low * scale, high * scale
     floor, rest = divmod(middle, den)
-    ordered = (floor, floor + 1) if 2 * rest < den or (2 * rest == den and floor % 2 == 0) else (
-        floor + 1,
-        floor,
+    ordered = (
+        (floor, floor + 1)
+        if 2 * rest < den or (2 * rest == den and floor % 2 == 0)
+        else (
+            floor + 1,
+            floor,
+        )
     )
     for d in ordered:
         point = d * den

@@ -43,13 +43,22 @@ class Fleet:
     @classmethod
     def of(cls, options: dict[str, Any], endpoints: list[dict[str, str]]) -> Fleet:
         allowed = options.get("allowed_regions")
-        eligible = [i for i, e in enumerate(endpoints) if allowed is None or e.get("region") in allowed]
+        eligible = [
+            i for i, e in enumerate(endpoints) if allowed is None or e.get("region") in allowed
+        ]
         if not eligible:
             raise Fault("config_invalid")
         failback = options.get("failback_after_ms", "600000")
-        return cls([e["url"] for e in endpoints], eligible, int(options.get("down_after", "3")),
-                   int(options.get("up_after", "2")), None if failback == "none" else int(failback),
-                   int(options.get("redirect_hops", "3")), [Health() for _ in endpoints], eligible[0])
+        return cls(
+            [e["url"] for e in endpoints],
+            eligible,
+            int(options.get("down_after", "3")),
+            int(options.get("up_after", "2")),
+            None if failback == "none" else int(failback),
+            int(options.get("redirect_hops", "3")),
+            [Health() for _ in endpoints],
+            eligible[0],
+        )
 
     def fail(self, index: int, at: int) -> None:
         health = self.health[index]
@@ -148,4 +157,8 @@ class Fleet:
         else:
             alternate = self.result(event, at, u)
         states = [h.name for h in self.health]
-        return {"current": str(self.current), "states": states, "alternate": "true" if alternate else "false"}
+        return {
+            "current": str(self.current),
+            "states": states,
+            "alternate": "true" if alternate else "false",
+        }

@@ -11,7 +11,7 @@ SHORT = {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\
 
 
 def string(text: str) -> str:
-    """Quote a string: seven short escapes, `\\u00xx` below U+0020, all else literal."""
+    """Quote a string: seven short escapes, lower-case hex below U+0020, all else literal."""
     out = []
     for char in text:
         code = ord(char)
@@ -45,6 +45,8 @@ def number(token: Number, pointer: str) -> str:
 class Raw(str):
     """Text that is already in its final form, such as n * 10^-9."""
 
+    __slots__ = ()
+
 
 def form(node: Node | Raw, pointer: str = "") -> str:
     """Give the RFC 8785 text of a value."""
@@ -52,7 +54,9 @@ def form(node: Node | Raw, pointer: str = "") -> str:
         return str(node)
     if isinstance(node, dict):
         names = sorted(node, key=units)
-        return "{" + ",".join(string(k) + ":" + form(node[k], f"{pointer}/{k}") for k in names) + "}"
+        return (
+            "{" + ",".join(string(k) + ":" + form(node[k], f"{pointer}/{k}") for k in names) + "}"
+        )
     if isinstance(node, list):
         return "[" + ",".join(form(x, f"{pointer}/{i}") for i, x in enumerate(node)) + "]"
     if isinstance(node, Number):

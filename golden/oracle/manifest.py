@@ -5,17 +5,31 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from golden.oracle.emit import ID, ID_MAX, VERSION, Suite, json_text, quote
+from golden.oracle.fault import Fault
 from golden.oracle.jcs import document
 from golden.oracle.scanner import Number, parse_any
 
 GOLDEN = Path(__file__).resolve().parent.parent
 SUITES = (
-    "number", "string", "record", "reject", "hmac", "verify", "sig2", "jcs", "id", "retry",
-    "endpoint", "http", "outbox", "submit",
+    "number",
+    "string",
+    "record",
+    "reject",
+    "hmac",
+    "verify",
+    "sig2",
+    "jcs",
+    "id",
+    "retry",
+    "endpoint",
+    "http",
+    "outbox",
+    "submit",
 )
 ID_OF_LINE = re.compile(r'\{"id":"([^"]*)",')
 
@@ -24,6 +38,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@cache
 def generate() -> dict[str, Suite]:
     """Give every suite by its path below `golden/vectors`."""
     found: dict[str, Suite] = {}
@@ -56,7 +71,9 @@ def third_party() -> dict[str, str]:
 
 def manifest_text(suites: dict[str, Suite], files: dict[str, bytes]) -> bytes:
     """Write the manifest; `suite_hash` covers the RFC 8785 form of `version` and `files`."""
-    table = {p: {"cases": len(suites[p].cases), "sha256": sha256(files[p])} for p in files}
+    table: dict[str, dict[str, Any]] = {
+        p: {"cases": len(suites[p].cases), "sha256": sha256(files[p])} for p in files
+    }
     covered: dict[str, Any] = {"version": VERSION, "files": table}
     total = sum(entry["cases"] for entry in table.values())
     lines = [f'"version":{quote(VERSION)},', f'"cases":{total},']
@@ -117,12 +134,20 @@ def check_files() -> list[str]:
         return ["MANIFEST.json: missing; run `python -m golden.oracle build`"]
     manifest: Any = parse_any(path.read_bytes())
     table = manifest["files"]
-    covered = {"version": manifest["version"], "files": {
-        name: {"cases": int(e["cases"].token), "sha256": e["sha256"]} for name, e in table.items()}}
+    covered = {
+        "version": manifest["version"],
+        "files": {
+            name: {"cases": int(e["cases"].token), "sha256": e["sha256"]}
+            for name, e in table.items()
+        },
+    }
     if suite_hash(covered) != manifest["suite_hash"]:
         problems.append("MANIFEST.json: suite_hash is not the hash of version and files")
-    on_disk = {p.relative_to(GOLDEN / "vectors").as_posix() for p in
-               (GOLDEN / "vectors").rglob("*") if p.is_file()}
+    on_disk = {
+        p.relative_to(GOLDEN / "vectors").as_posix()
+        for p in (GOLDEN / "vectors").rglob("*")
+        if p.is_file()
+    }
     problems += [f"vectors/{name}: not in MANIFEST.json" for name in sorted(on_disk - set(table))]
     problems += [f"vectors/{name}: missing" for name in sorted(set(table) - on_disk)]
     seen: dict[str, str] = {}
@@ -139,14 +164,16 @@ def check_files() -> list[str]:
 def check_cases(name: str, data: bytes, count: int, seen: dict[str, str]) -> list[str]:
     """Check one case per line, ids sorted and unique over all files."""
     problems: list[str] = []
-    lines = data.decode("ascii", "replace").split('"cases":[\n', 1)[-1].split("\n]}\n")[0].split("\n")
+    lines = (
+        data.decode("ascii", "replace").split('"cases":[\n', 1)[-1].split("\n]}\n")[0].split("\n")
+    )
     ids = []
     for line in lines:
         match = ID_OF_LINE.match(line)
         try:
             parse_any(line.removesuffix(",").encode("ascii", "replace"))
-        except Exception as error:  # noqa: BLE001 - any failure is the finding
-            problems.append(f"vectors/{name}: {line[:60]}: not a case ({error})")
+        except Fault as fault:
+            problems.append(f"vectors/{name}: {line[:60]}: not a case ({fault.code})")
             continue
         if match is None:
             problems.append(f"vectors/{name}: {line[:60]}: a line without an id")

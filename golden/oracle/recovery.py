@@ -22,7 +22,10 @@ def read(data: bytes, at: int) -> tuple[Frame, int] | None:
     text = data[at + 8 : at + 8 + length]
     if len(data) < at + 8 or not 1 <= length <= TEXT_BYTES_MAX or len(text) < length:
         return None
-    if not text.startswith(b'{"t":"') or crc("crc32", text).to_bytes(4, "big") != data[at + 4 : at + 8]:
+    if (
+        not text.startswith(b'{"t":"')
+        or crc("crc32", text).to_bytes(4, "big") != data[at + 4 : at + 8]
+    ):
         return None
     try:
         frame = parse_any(text)
@@ -41,15 +44,25 @@ def is_known(frame: Frame) -> bool:
     if frame["t"] != "put":
         return True
     at = frame.get("at")
-    return (all(is_text(frame, n) for n in ("pcs_id", "key", "body")) and isinstance(at, Number) and at.is_integer
-            and all(is_text(frame, n, optional=True) for n in ("kid", "tenant", "from")))
+    return (
+        all(is_text(frame, n) for n in ("pcs_id", "key", "body"))
+        and isinstance(at, Number)
+        and at.is_integer
+        and all(is_text(frame, n, optional=True) for n in ("kid", "tenant", "from"))
+    )
 
 
 def is_letter(frame: Frame) -> bool:
     """Tell whether a `dead` frame of dead.log is whole (11.6)."""
     put, status = frame.get("put"), frame.get("status", "000")
-    return (isinstance(put, dict) and put.get("t") == "put" and is_known(put) and all(is_text(frame, n) for n in ("code", "reason", "response"))
-            and isinstance(status, str) and re.fullmatch("[0-9]{3}", status, re.ASCII) is not None)
+    return (
+        isinstance(put, dict)
+        and put.get("t") == "put"
+        and is_known(put)
+        and all(is_text(frame, n) for n in ("code", "reason", "response"))
+        and isinstance(status, str)
+        and re.fullmatch("[0-9]{3}", status, re.ASCII) is not None
+    )
 
 
 def scan(data: bytes) -> tuple[list[Frame], list[tuple[int, int]]]:
@@ -118,7 +131,13 @@ class Recovery:
 
 
 def entry(frame: Frame) -> dict[str, str]:
-    out = {"id": frame["id"], "pcs_id": frame["pcs_id"], "key": frame["key"], "at": frame["at"].token, "body": frame["body"].encode("utf-8").hex()}
+    out = {
+        "id": frame["id"],
+        "pcs_id": frame["pcs_id"],
+        "key": frame["key"],
+        "at": frame["at"].token,
+        "body": frame["body"].encode("utf-8").hex(),
+    }
     return out | {n: frame[n] for n in ("kid", "tenant", "from") if n in frame}
 
 
@@ -130,5 +149,11 @@ def recover(args: dict[str, Any]) -> dict[str, Any]:
         state.log(name, files[name], name == logs[-1])
     if "dead.log" in files:
         state.dead_log(files["dead.log"])
-    return {"entries": [entry(state.live[i]) for i in sorted(state.live)], "dead": sorted(state.dead), "corrupt": state.corrupt,
-            "cuts": state.cuts, "unreadable": str(state.unreadable), "next_id": f"{state.next_id:016x}"}
+    return {
+        "entries": [entry(state.live[i]) for i in sorted(state.live)],
+        "dead": sorted(state.dead),
+        "corrupt": state.corrupt,
+        "cuts": state.cuts,
+        "unreadable": str(state.unreadable),
+        "next_id": f"{state.next_id:016x}",
+    }

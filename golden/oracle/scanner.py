@@ -29,7 +29,7 @@ class Number:
         return not any(c in self.token for c in ".eE")
 
 
-Node = dict[str, "Node"] | list["Node"] | str | Number | bool | None  # type: ignore[misc]
+Node = dict[str, "Node"] | list["Node"] | str | Number | bool | None
 
 
 class Scanner:

@@ -11,13 +11,29 @@ from golden.oracle.scanner import Node, Number
 
 INTEGER_MAX = 2**53 - 1
 SKEW_MAX = 86_400_000
-REQUIRED = ("schema", "version", "pcs_id", "merkle_root", "epoch", "shard_id", "attempt", "sent_at",
-            "seed", "scales", "N_j", "v_star", "D_hat", "coh_star", "r", "regime", "budget", "ft")
+REQUIRED = (
+    "schema",
+    "version",
+    "pcs_id",
+    "merkle_root",
+    "epoch",
+    "shard_id",
+    "attempt",
+    "sent_at",
+    "seed",
+    "scales",
+    "N_j",
+    "v_star",
+    "D_hat",
+    "coh_star",
+    "r",
+    "regime",
+    "budget",
+    "ft",
+)
 OPTIONAL = ("sig", "sig_v", "alg", "kid", "tenant_id")
 FT = ("outbox_seq", "degraded", "fallbacks", "clock_skew_ms")
-TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,9})?Z", re.ASCII
-)
+TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,9})?Z", re.ASCII)
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 NORM_SLACK = Fraction(1, 10**6)
 

@@ -19,7 +19,10 @@ def header(headers: Headers, name: str) -> str | None:
 def submit(args: dict[str, Any]) -> dict[str, str]:
     """Judge a request, or raise its fault."""
     headers, body = args["headers"], bytes.fromhex(args["body"])
-    if header(headers, "content-type") != "application/json" or header(headers, "content-encoding") is not None:
+    if (
+        header(headers, "content-type") != "application/json"
+        or header(headers, "content-encoding") is not None
+    ):
         raise Fault("unsupported_media_type")
     record = parse(body)
     eight = schema.check(record)
@@ -41,15 +44,25 @@ def submit(args: dict[str, Any]) -> dict[str, str]:
     scales, counts = schema.check_scales(record)
     claimed = record["regime"]
     assert isinstance(claimed, str)
-    found = verdict.judge(scales, [counts[s] for s in scales], schema.check_direction(record), eight.nanos, claimed)
+    found = verdict.judge(
+        scales, [counts[s] for s in scales], schema.check_direction(record), eight.nanos, claimed
+    )
     return {**found, "pcs_id": eight.pcs_id}
 
 
-def key_of(record: dict[str, Any], sig_v: int, tenants: list[dict[str, Any]], named: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+def key_of(
+    record: dict[str, Any], sig_v: int, tenants: list[dict[str, Any]], named: str | None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Find the key record of a kid, or a tenant's default for version 1 (10.2)."""
     kid = sign.text_member(record, "kid")
     for tenant in tenants:
-        wanted = kid if kid is not None else tenant.get("v1_default_kid") if tenant["id"] == named else None
+        wanted = (
+            kid
+            if kid is not None
+            else tenant.get("v1_default_kid")
+            if tenant["id"] == named
+            else None
+        )
         for entry in tenant["keys"]:
             if wanted is not None and entry["kid"] == wanted:
                 if entry.get("status") == "revoked":
@@ -64,5 +77,3 @@ def status_of(code: str) -> str:
     status = CODES[code][2]
     assert status is not None
     return str(status)
-
-

@@ -71,9 +71,7 @@ def text_member(record: dict[str, Node], name: str) -> str | None:
     return node
 
 
-def key_of(
-    record: dict[str, Node], sig_v: int, keys: list[Key], v1_default_kid: str | None
-) -> Key:
+def key_of(record: dict[str, Node], sig_v: int, keys: list[Key], v1_default_kid: str | None) -> Key:
     """Choose the key record, never by trial (3.10)."""
     if sig_v == 2:
         for name in VERSION_2_MEMBERS:

@@ -20,8 +20,17 @@ WORK_BITS = 400
 TIE_DISTANCE = Fraction(1, 10**4)
 GIGA = canon.GIGA
 POLICY = {
-    "tol_D": "0.15", "tol_coh": "0.05", "tol_budget": "0.01", "sticky_coh_min": "0.7", "sticky_D_max": "1.5", "non_sticky_D_min": "2.6",
-    "budget_base": "0.1", "budget_per_incompressible": "0.3", "budget_per_excess_D": "0.5", "budget_excess_D_above": "2.2", "budget_per_coh": "0.2",
+    "tol_D": "0.15",
+    "tol_coh": "0.05",
+    "tol_budget": "0.01",
+    "sticky_coh_min": "0.7",
+    "sticky_D_max": "1.5",
+    "non_sticky_D_min": "2.6",
+    "budget_base": "0.1",
+    "budget_per_incompressible": "0.3",
+    "budget_per_excess_D": "0.5",
+    "budget_excess_D_above": "2.2",
+    "budget_per_coh": "0.2",
 }
 TOL_D, TOL_BUDGET, COH_MAX = 150_000_000, 10_000_000, 1_050_000_000
 STICKY_COH_MIN, STICKY_D_MAX, NON_STICKY_D_MIN = 700_000_000, 1_500_000_000, 2_600_000_000
@@ -59,7 +68,8 @@ def d_hat(scales: list[int], counts: list[int]) -> int:
     """Recompute D_hat in units of 10^-9 (2.2)."""
     slopes = sorted(
         Fraction(log2(counts[j]) - log2(counts[i]), log2(scales[j]) - log2(scales[i]))
-        for i in range(len(scales)) for j in range(i + 1, len(scales))
+        for i in range(len(scales))
+        for j in range(i + 1, len(scales))
     )
     slope = slopes[len(slopes) // 2]
     return rounded(min(max(slope, Fraction(0)), Fraction(7, 2)))
@@ -89,18 +99,34 @@ def is_plausible(scales: list[int], counts: list[int], d: int) -> bool:
     return True
 
 
-def judge(scales: list[int], counts: list[int], dimension: int, claims: dict[str, int], claimed_regime: str) -> dict[str, str]:
+def judge(
+    scales: list[int],
+    counts: list[int],
+    dimension: int,
+    claims: dict[str, int],
+    claimed_regime: str,
+) -> dict[str, str]:
     """Give status and outcome members; claims are in units of 10^-9."""
     d = d_hat(scales, counts)
     b = budget(d, claims["coh_star"], claims["r"])
     tests = (
-        ("d_hat_out_of_tolerance", abs(claims["D_hat"] - d) > TOL_D), ("coh_star_out_of_range", claims["coh_star"] > COH_MAX),
-        ("n_j_implausible", not is_plausible(scales, counts, dimension)), ("regime_mismatch", claimed_regime != regime(d, claims["coh_star"])),
+        ("d_hat_out_of_tolerance", abs(claims["D_hat"] - d) > TOL_D),
+        ("coh_star_out_of_range", claims["coh_star"] > COH_MAX),
+        ("n_j_implausible", not is_plausible(scales, counts, dimension)),
+        ("regime_mismatch", claimed_regime != regime(d, claims["coh_star"])),
         ("budget_deviation", abs(claims["budget"] - b) > TOL_BUDGET),
     )
     reason = next((name for name, failed in tests if failed), None)
     accepted = reason in (None, "regime_mismatch", "budget_deviation")
-    out = {"status": "200" if reason is None else "202", "accepted": "true" if accepted else "false", "escalated": "false" if reason is None else "true"}
+    out = {
+        "status": "200" if reason is None else "202",
+        "accepted": "true" if accepted else "false",
+        "escalated": "false" if reason is None else "true",
+    }
     if reason is not None:
         out["reason"] = reason
-    return out | {"recomputed_D_hat": canon.number_text(d), "recomputed_budget": canon.number_text(b), "policy_version": policy_version()}
+    return out | {
+        "recomputed_D_hat": canon.number_text(d),
+        "recomputed_budget": canon.number_text(b),
+        "policy_version": policy_version(),
+    }

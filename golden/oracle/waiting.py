@@ -17,9 +17,15 @@ LONG_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _CLOCK = r"(\d\d):(\d\d):(\d\d)"
-IMF = re.compile(rf"({'|'.join(DAYS)}), (\d\d) ({'|'.join(MONTHS)}) (\d{{4}}) {_CLOCK} GMT", re.ASCII)
-RFC850 = re.compile(rf"({'|'.join(LONG_DAYS)}), (\d\d)-({'|'.join(MONTHS)})-(\d\d) {_CLOCK} GMT", re.ASCII)
-ASCTIME = re.compile(rf"({'|'.join(DAYS)}) ({'|'.join(MONTHS)}) (\d\d| \d) {_CLOCK} (\d{{4}})", re.ASCII)
+IMF = re.compile(
+    rf"({'|'.join(DAYS)}), (\d\d) ({'|'.join(MONTHS)}) (\d{{4}}) {_CLOCK} GMT", re.ASCII
+)
+RFC850 = re.compile(
+    rf"({'|'.join(LONG_DAYS)}), (\d\d)-({'|'.join(MONTHS)})-(\d\d) {_CLOCK} GMT", re.ASCII
+)
+ASCTIME = re.compile(
+    rf"({'|'.join(DAYS)}) ({'|'.join(MONTHS)}) (\d\d| \d) {_CLOCK} (\d{{4}})", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,9 @@ def date_ms(text: str, now_ms: int) -> int | None:
         return unix_ms(int(year), MONTHS.index(month) + 1, int(day), *map(int, clock))
     if match := ASCTIME.fullmatch(text):
         _, month, day, hour, minute, second, year = match.groups()
-        return unix_ms(int(year), MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
+        return unix_ms(
+            int(year), MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second)
+        )
     match = RFC850.fullmatch(text)
     if match is None:
         return None
@@ -135,8 +143,16 @@ def cost(result: Result, retry_after: int | None) -> int:
     return 5 if told and result.error is None else 14
 
 
-def plan(policy: Policy, result: Result, attempt: int, u: int, now_ms: int, deadline_ms: int,
-         quota: int, alternate: bool) -> dict[str, str]:
+def plan(
+    policy: Policy,
+    result: Result,
+    attempt: int,
+    u: int,
+    now_ms: int,
+    deadline_ms: int,
+    quota: int,
+    alternate: bool,
+) -> dict[str, str]:
     """Decide by the nine rules, in their order."""
 
     def stop(reason: str, left: int = quota) -> dict[str, str]:

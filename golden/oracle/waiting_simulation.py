@@ -11,8 +11,16 @@ from typing import Any
 
 from golden.oracle import double
 
-RANKS = ("success", "cancelled", "server_refused", "not_retryable", "attempts_exhausted",
-         "retry_after_too_long", "deadline_exceeded", "quota_exhausted")
+RANKS = (
+    "success",
+    "cancelled",
+    "server_refused",
+    "not_retryable",
+    "attempts_exhausted",
+    "retry_after_too_long",
+    "deadline_exceeded",
+    "quota_exhausted",
+)
 
 
 def delay_ms(text: str) -> int | None:
@@ -46,8 +54,10 @@ def simulate(args: dict[str, Any]) -> dict[str, str] | None:
     for name, value in outcome["headers"]:
         fields.setdefault(name.lower(), []).append(value)
     delays = [delay_ms(v) for v in fields.get("retry-after", [])]
-    if any(d is None and "GMT" in v or re.search(r"\d{4}$", v) and ":" in v
-           for d, v in zip(delays, fields.get("retry-after", []), strict=True)):
+    if any(
+        (d is None and "GMT" in v) or (re.search(r"\d{4}$", v) and ":" in v)
+        for d, v in zip(delays, fields.get("retry-after", []), strict=True)
+    ):
         return None
     known = sorted(d for d in delays if d is not None)
     policy = args["policy"]

@@ -29,12 +29,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @cache
 def load(path: str) -> dict[str, Any]:
     """Read one vector file below `golden/vectors`."""
-    return json.loads((GOLDEN / "vectors" / path).read_text())  # type: ignore[no-any-return]
+    suite: dict[str, Any] = json.loads((GOLDEN / "vectors" / path).read_text())
+    return suite
 
 
 def cases(path: str) -> list[dict[str, Any]]:
     """Give the cases of one vector file."""
-    return load(path)["cases"]  # type: ignore[no-any-return]
+    found: list[dict[str, Any]] = load(path)["cases"]
+    return found
 
 
 def paths() -> list[str]:

@@ -69,7 +69,9 @@ def payload_of(args: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("name", sorted(MACS))
 def test_wrong_mac_is_killed(name: str) -> None:
-    valid = [c for c in cases("hmac/hmac.json") if c["result"] == "valid" and c["args"]["sig_v"] == "1"]
+    valid = [
+        c for c in cases("hmac/hmac.json") if c["result"] == "valid" and c["args"]["sig_v"] == "1"
+    ]
     killers = set()
     for case in valid:
         args = case["args"]
@@ -97,7 +99,13 @@ def pairs(first: bool) -> Callable[[bytes], bytes]:
 
     def change(data: bytes) -> bytes:
         try:
-            value = json.loads(data.decode("utf-8"), object_pairs_hook=hook, parse_float=Token, parse_int=Token, parse_constant=None)
+            value = json.loads(
+                data.decode("utf-8"),
+                object_pairs_hook=hook,
+                parse_float=Token,
+                parse_int=Token,
+                parse_constant=None,
+            )
             return tokens(value).encode()
         except (ValueError, RecursionError, TypeError):
             return data
@@ -107,6 +115,8 @@ def pairs(first: bool) -> Callable[[bytes], bytes]:
 
 class Token(str):
     """A number token that is written back as it was read."""
+
+    __slots__ = ()
 
 
 def tokens(value: Any) -> str:
@@ -141,7 +151,12 @@ def filled(data: bytes) -> bytes:
         return data
     if not isinstance(value, dict) or len(value) < 4:
         return data
-    zero = {"epoch": "0", "shard_id": '"s"', "pcs_id": '"' + "0" * 64 + '"', "merkle_root": '"' + "0" * 64 + '"'}
+    zero = {
+        "epoch": "0",
+        "shard_id": '"s"',
+        "pcs_id": '"' + "0" * 64 + '"',
+        "merkle_root": '"' + "0" * 64 + '"',
+    }
     missing = [m for m in ("D_hat", "budget", "coh_star", "r", *zero) if m not in value]
     return data[:-1] + "".join(f',"{m}":{zero.get(m, "0")}' for m in missing).encode() + b"}"
 
@@ -171,7 +186,12 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "P11": regex(rb'"(r|epoch|D_hat|budget|coh_star)":"([^"]*)"', rb'"\1":\2'),
     "P12": regex(rb":null\b", b":0"),
     "P13": filled,
-    "P14": lambda d: re.sub(rb'"(r|d_hat|epoch)"(?=:)', lambda m: {b"r": b'"r"', b"d_hat": b'"D_hat"', b"epoch": b'"epoch"'}[m[1].lower()], d, flags=re.I),
+    "P14": lambda d: re.sub(
+        rb'"(r|d_hat|epoch)"(?=:)',
+        lambda m: {b"r": b'"r"', b"d_hat": b'"D_hat"', b"epoch": b'"epoch"'}[m[1].lower()],
+        d,
+        flags=re.IGNORECASE,
+    ),
     "P15": first_value,
     "P19": stripped,
 }
@@ -180,7 +200,9 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_wrong_reader_is_killed(name: str) -> None:
     change = READERS[name]
-    found = [c for c in cases("reject/json.json") if strict(change(bytes.fromhex(c["args"]["json"])))]
+    found = [
+        c for c in cases("reject/json.json") if strict(change(bytes.fromhex(c["args"]["json"])))
+    ]
     assert [c["id"] for c in found]
 
 
@@ -228,10 +250,20 @@ def node(text: str) -> str:
 
 def reduced(text: str) -> str:
     raw = base64.b64decode(text, validate=True)
-    return b64(raw[:32] + (int.from_bytes(raw[32:], "little") % ed25519.L).to_bytes(32, "little")) if len(raw) == 64 else text
+    return (
+        b64(raw[:32] + (int.from_bytes(raw[32:], "little") % ed25519.L).to_bytes(32, "little"))
+        if len(raw) == 64
+        else text
+    )
 
 
-VERIFIERS: dict[str, Callable[[str], str]] = {"W01": lax, "W02": validating, "W03": go, "W04": node, "W05": reduced}
+VERIFIERS: dict[str, Callable[[str], str]] = {
+    "W01": lax,
+    "W02": validating,
+    "W03": go,
+    "W04": node,
+    "W05": reduced,
+}
 
 
 def verified(args: dict[str, Any], change: Callable[[str], str]) -> bool:
@@ -246,7 +278,11 @@ def verified(args: dict[str, Any], change: Callable[[str], str]) -> bool:
 
 @pytest.mark.parametrize("name", sorted(VERIFIERS))
 def test_wrong_verifier_is_killed(name: str) -> None:
-    refused = [c for c in cases("verify/verify.json") if c["result"] == "invalid" and ("base64" in c["id"] or "curve" in c["id"])]
+    refused = [
+        c
+        for c in cases("verify/verify.json")
+        if c["result"] == "invalid" and ("base64" in c["id"] or "curve" in c["id"])
+    ]
     killers = {c["id"] for c in refused if verified(c["args"], VERIFIERS[name])}
     assert killers
     assert {c["id"] for c in refused if name in c.get("kills", ())} <= killers
@@ -254,7 +290,9 @@ def test_wrong_verifier_is_killed(name: str) -> None:
 
 def test_wrong_version_2_rules_are_told_from_the_right_one() -> None:
     """Family E: each forged record is signed by one wrong rule, and its own signature differs."""
-    forged = [c for c in cases("sig2/verify.json") if any(k.startswith("E") for k in c.get("kills", ()))]
+    forged = [
+        c for c in cases("sig2/verify.json") if any(k.startswith("E") for k in c.get("kills", ()))
+    ]
     assert len(forged) >= 14
     signatures = {json.loads(bytes.fromhex(c["args"]["json"]))["sig"] for c in forged}
     assert len(signatures) == len(forged)
@@ -265,5 +303,16 @@ def test_every_mutant_of_the_list_is_named_or_covered() -> None:
     """Count what these two files run: 13 + 14 + 21 + 11 + 21 + 16 + 19 + 5."""
     from golden.tests import test_mutants_values as values
 
-    run = [values.TEXTS, values.STRINGS, values.STRUCTURES, values.FLOATS, values.EPOCHS, values.TEXT_DOMAINS, values.HEXES, MACS, READERS, VERIFIERS]
+    run: list[dict[str, Any]] = [
+        values.TEXTS,
+        values.STRINGS,
+        values.STRUCTURES,
+        values.FLOATS,
+        values.EPOCHS,
+        values.TEXT_DOMAINS,
+        values.HEXES,
+        MACS,
+        READERS,
+        VERIFIERS,
+    ]
     assert sum(map(len, run)) + len({"P16", "P17", "P18"}) == 13 + 14 + 21 + 11 + 21 + 16 + 19 + 5

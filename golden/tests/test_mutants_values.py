@@ -23,7 +23,8 @@ HI = {"D_hat": 3.5, "budget": 1.0, "coh_star": 1.05, "r": 1.0}
 
 
 def f64(text: str) -> float:
-    return struct.unpack(">d", bytes.fromhex(text))[0]  # type: ignore[no-any-return]
+    x: float = struct.unpack(">d", bytes.fromhex(text))[0]
+    return x
 
 
 def right_n(x: float) -> int:
@@ -61,7 +62,8 @@ def fused(x: float) -> int:
 
 
 def f32(x: float) -> float:
-    return struct.unpack(">f", struct.pack(">f", x))[0]  # type: ignore[no-any-return]
+    single: float = struct.unpack(">f", struct.pack(">f", x))[0]
+    return single
 
 
 def sub(pattern: str, by: str | Callable[[re.Match[str]], str]) -> Callable[[float], str]:
@@ -111,7 +113,8 @@ TEXTS: dict[str, Callable[[float], str]] = {
 
 
 def differs(case: dict[str, Any], text: Callable[[float], str]) -> bool:
-    return text(f64(case["args"]["f64"])) != case["expect"]["text"]
+    expected: str = case["expect"]["text"]
+    return text(f64(case["args"]["f64"])) != expected
 
 
 def test_the_right_rule_in_floats_passes_every_number() -> None:
@@ -143,7 +146,11 @@ def quote(text: str, escape: Callable[[str], str | None] = lambda c: None) -> st
     for char in text:
         code = ord(char)
         special = escape(char)
-        out.append(special if special is not None else short.get(code) or (f"\\u{code:04x}" if code < 32 else char))
+        out.append(
+            special
+            if special is not None
+            else short.get(code) or (f"\\u{code:04x}" if code < 32 else char)
+        )
     return '"' + "".join(out) + '"'
 
 
@@ -152,7 +159,9 @@ def utf8(text: str) -> bytes:
 
 
 def escaping(*ranges: tuple[int, int]) -> Callable[[str], bytes]:
-    return lambda s: utf8(quote(s, lambda c: f"\\u{ord(c):04x}" if any(a <= ord(c) <= b for a, b in ranges) else None))
+    return lambda s: utf8(
+        quote(s, lambda c: f"\\u{ord(c):04x}" if any(a <= ord(c) <= b for a, b in ranges) else None)
+    )
 
 
 def changed(change: Callable[[str], str]) -> Callable[[str], bytes]:
@@ -179,7 +188,9 @@ STRINGS: dict[str, Callable[[str], bytes]] = {
     "S12": changed(lambda s: unicodedata.normalize("NFKC", s)),
     "S13": changed(str.strip),
     "S14": changed(str.lower),
-    "S15": lambda s: utf8(quote(s, lambda c: "".join(f"\\u{u:04x}" for u in units(c)) if ord(c) > 0xFFFF else None)),
+    "S15": lambda s: utf8(
+        quote(s, lambda c: "".join(f"\\u{u:04x}" for u in units(c)) if ord(c) > 0xFFFF else None)
+    ),
     "S16": lambda s: b"".join(chr(u).encode("utf-8", "surrogatepass") for u in units(quote(s))),
     "S17": changed(lambda s: s.split("\0")[0]),
     "S18": changed(lambda s: s.removeprefix("\ufeff")),
@@ -193,12 +204,22 @@ STRINGS: dict[str, Callable[[str], bytes]] = {
 def test_wrong_string_text_is_killed(name: str) -> None:
     valid = [c for c in cases("string/string.json") if c["result"] == "valid"]
     wrong = STRINGS[name]
-    killers = {c["id"] for c in valid if wrong(bytes.fromhex(c["args"]["utf16"]).decode("utf-16-be")).hex() != c["expect"]["utf8"]}
+    killers = {
+        c["id"]
+        for c in valid
+        if wrong(bytes.fromhex(c["args"]["utf16"]).decode("utf-16-be")).hex() != c["expect"]["utf8"]
+    }
     assert killers
     assert {c["id"] for c in valid if name in c.get("kills", ())} <= killers
 
 
-def build(values: dict[str, Any], epoch: Callable[[int], str] = str, order: list[str] | None = None, comma: str = ",", colon: str = ":") -> bytes:
+def build(
+    values: dict[str, Any],
+    epoch: Callable[[int], str] = str,
+    order: list[str] | None = None,
+    comma: str = ",",
+    colon: str = ":",
+) -> bytes:
     texts = {m: right_text(right_n(f64(values[m]))) for m in HI}
     texts["epoch"] = epoch(int(values["epoch"]))
     for name in ("merkle_root", "pcs_id", "shard_id"):
@@ -209,7 +230,9 @@ def build(values: dict[str, Any], epoch: Callable[[int], str] = str, order: list
 
 INSERTION = ["pcs_id", "merkle_root", "epoch", "shard_id", "D_hat", "coh_star", "r", "budget"]
 STRUCTURES: dict[str, Callable[[dict[str, Any]], bytes]] = {
-    "K01": lambda v: build(v, order=sorted([*HI, "epoch", "merkle_root", "pcs_id", "shard_id"], key=str.lower)),
+    "K01": lambda v: build(
+        v, order=sorted([*HI, "epoch", "merkle_root", "pcs_id", "shard_id"], key=str.lower)
+    ),
     "K02": lambda v: build(v, order=INSERTION),
     "K03": lambda v: build(v, comma=", ", colon=": "),
     "K04": lambda v: build(v) + b"\n",
@@ -227,7 +250,11 @@ STRUCTURES: dict[str, Callable[[dict[str, Any]], bytes]] = {
 def test_wrong_structure_is_killed(name: str) -> None:
     typed = [c for c in cases("record/record.json") if c["args"]["entry"] == "typed"]
     assert all(build(c["args"]["values"]).hex() == c["expect"]["payload"] for c in typed)
-    assert [c["id"] for c in typed if STRUCTURES[name](c["args"]["values"]).hex() != c["expect"]["payload"]]
+    assert [
+        c["id"]
+        for c in typed
+        if STRUCTURES[name](c["args"]["values"]).hex() != c["expect"]["payload"]
+    ]
 
 
 Accept = Callable[[str, Any], bool]
@@ -239,7 +266,7 @@ def right_float(member: str, x: float) -> bool:
 
 FLOATS: dict[str, Callable[[str, float], bool]] = {
     "V01": lambda m, x: not (x < 0 or x > HI[m]),
-    "V02": lambda m, x: math.isfinite(x) and x >= 0 and right_n(x) / 1e9 <= HI[m],
+    "V02": lambda m, x: 0 <= x < 10 and right_n(x) / 1e9 <= HI[m],
     "V03": lambda m, x: -1e-9 < x <= HI[m],
     "V04": lambda m, x: math.isfinite(x),
     "V05": lambda m, x: 0 <= x < HI[m],
@@ -254,8 +281,14 @@ def test_wrong_float_domain_is_killed(name: str) -> None:
     all_cases = cases("number/number.json")
     for case in all_cases:
         args = case["args"]
-        assert right_float(args["member"], f64(args["f64"])) == (case["result"] == "valid"), case["id"]
-    killers = {c["id"] for c in all_cases if FLOATS[name](c["args"]["member"], f64(c["args"]["f64"])) != (c["result"] == "valid")}
+        assert right_float(args["member"], f64(args["f64"])) == (case["result"] == "valid"), case[
+            "id"
+        ]
+    killers = {
+        c["id"]
+        for c in all_cases
+        if FLOATS[name](c["args"]["member"], f64(c["args"]["f64"])) != (c["result"] == "valid")
+    }
     assert killers
     assert {c["id"] for c in all_cases if name in c.get("kills", ())} <= killers
 
@@ -271,10 +304,20 @@ EPOCHS: dict[str, Callable[[int], bool]] = {
 @pytest.mark.parametrize("name", sorted(EPOCHS))
 def test_wrong_epoch_domain_is_killed(name: str) -> None:
     wrong = EPOCHS[name]
-    typed = [c for c in [*cases("record/record.json"), *cases("reject/typed.json")] if c["args"]["entry"] == "typed"]
+    typed = [
+        c
+        for c in [*cases("record/record.json"), *cases("reject/typed.json")]
+        if c["args"]["entry"] == "typed"
+    ]
     typed = [c for c in typed if c["result"] == "valid" or c["expect"]["code"] == "epoch_invalid"]
-    assert all((0 <= int(c["args"]["values"]["epoch"]) < 2**53) == (c["result"] == "valid") for c in typed)
-    assert [c["id"] for c in typed if wrong(int(c["args"]["values"]["epoch"])) != (c["result"] == "valid")]
+    assert all(
+        (0 <= int(c["args"]["values"]["epoch"]) < 2**53) == (c["result"] == "valid") for c in typed
+    )
+    assert [
+        c["id"]
+        for c in typed
+        if wrong(int(c["args"]["values"]["epoch"])) != (c["result"] == "valid")
+    ]
 
 
 def text16(hexed: str) -> str:
@@ -301,8 +344,16 @@ TEXT_DOMAINS: dict[str, Callable[[str], bool]] = {
 @pytest.mark.parametrize("name", sorted(TEXT_DOMAINS))
 def test_wrong_string_domain_is_killed(name: str) -> None:
     all_cases = cases("string/string.json")
-    assert all((whole(s := text16(c["args"]["utf16"])) and 1 <= length(s) <= 256) == (c["result"] == "valid") for c in all_cases)
-    killers = {c["id"] for c in all_cases if TEXT_DOMAINS[name](text16(c["args"]["utf16"])) != (c["result"] == "valid")}
+    assert all(
+        (whole(s := text16(c["args"]["utf16"])) and 1 <= length(s) <= 256)
+        == (c["result"] == "valid")
+        for c in all_cases
+    )
+    killers = {
+        c["id"]
+        for c in all_cases
+        if TEXT_DOMAINS[name](text16(c["args"]["utf16"])) != (c["result"] == "valid")
+    }
     assert killers
     assert {c["id"] for c in all_cases if name in c.get("kills", ())} <= killers
 

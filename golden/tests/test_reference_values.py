@@ -22,21 +22,42 @@ from golden.tests.conftest import GOLDEN, cases
 
 THIRD_PARTY = GOLDEN / "third_party"
 RFC8032 = (
-    ("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
-     "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
-     "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"),
-    ("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
-     "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
-     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
-    ("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
-     "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
-     "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"),
+    (
+        "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        "",
+        "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+    ),
+    (
+        "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        "72",
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+    ),
+    (
+        "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+        "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+        "af82",
+        "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+    ),
 )
 RFC4231 = (
-    ("0b" * 20, "4869205468657265", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
-    ("4a656665", "7768617420646f2079612077616e7420666f72206e6f7468696e673f", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+    (
+        "0b" * 20,
+        "4869205468657265",
+        "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+    ),
+    (
+        "4a656665",
+        "7768617420646f2079612077616e7420666f72206e6f7468696e673f",
+        "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+    ),
     ("aa" * 20, "dd" * 50, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
-    ("aa" * 131, b"Test Using Larger Than Block-Size Key - Hash Key First".hex(), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"),
+    (
+        "aa" * 131,
+        b"Test Using Larger Than Block-Size Key - Hash Key First".hex(),
+        "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+    ),
 )
 CORPUS = {
     1_000: "be18b62b6f69cdab33a7e0dae0d9cfa869fda80ddc712221570f9f40a5878687",
@@ -86,7 +107,9 @@ def test_ed25519_is_cofactorless_on_cctv() -> None:
 
 
 def test_hmac_judges_wycheproof_as_published() -> None:
-    groups = json.loads((THIRD_PARTY / "wycheproof/hmac_sha256_test.json").read_text())["testGroups"]
+    groups = json.loads((THIRD_PARTY / "wycheproof/hmac_sha256_test.json").read_text())[
+        "testGroups"
+    ]
     for group in groups:
         for test in group["tests"]:
             mac = hmac.new(bytes.fromhex(test["key"]), bytes.fromhex(test["msg"]), hashlib.sha256)
@@ -97,21 +120,48 @@ def test_hmac_judges_wycheproof_as_published() -> None:
 def test_base_has_the_published_digest_and_signature() -> None:
     _, payload, _ = canon.payload(parse(record(BASE)), 1)
     assert len(payload) == 235
-    assert hashlib.sha256(payload).hexdigest() == "9cf51a7c3ceec78159e373f045ea5636dcde60a8dd3781b1b6672cacd3b77efc"
-    assert sign.base64_text(sign.signature("HMAC", KEY, payload)) == "UkUZ2Y0HFY8Ff/lTG+bY0Z6gILnhBtr4bw6Jt0VX6a4="
+    assert (
+        hashlib.sha256(payload).hexdigest()
+        == "9cf51a7c3ceec78159e373f045ea5636dcde60a8dd3781b1b6672cacd3b77efc"
+    )
+    assert (
+        sign.base64_text(sign.signature("HMAC", KEY, payload))
+        == "UkUZ2Y0HFY8Ff/lTG+bY0Z6gILnhBtr4bw6Jt0VX6a4="
+    )
 
 
 def test_seed_record_has_the_published_values() -> None:
     pcs_id = canon.derive_pcs_id("a" * 64, 1, "shard-001")
     assert pcs_id == "a687cafc6f56b4da5a9854606076663877ea5e3660cd739af9147d0904665da2"
-    changes = {"D_hat": "1.41", "budget": "0.42", "coh_star": "0.73", "r": "0.87", "pcs_id": f'"{pcs_id}"', "merkle_root": '"' + "a" * 64 + '"', "shard_id": '"shard-001"'}
+    changes = {
+        "D_hat": "1.41",
+        "budget": "0.42",
+        "coh_star": "0.73",
+        "r": "0.87",
+        "pcs_id": f'"{pcs_id}"',
+        "merkle_root": '"' + "a" * 64 + '"',
+        "shard_id": '"shard-001"',
+    }
     _, payload, _ = canon.payload(parse(record(BASE, **changes)), 1)
-    assert hashlib.sha256(payload).hexdigest() == "b426cc3bccb6a1cb92a723cd46db840f0964ecb3a35e82ffcb9ee90a792bd80a"
-    assert sign.base64_text(sign.signature("HMAC", KEY, payload)) == "NTiQIl9mwhSTvJpIJ/4tShR1buANQjhXoefZzBUQDIM="
+    assert (
+        hashlib.sha256(payload).hexdigest()
+        == "b426cc3bccb6a1cb92a723cd46db840f0964ecb3a35e82ffcb9ee90a792bd80a"
+    )
+    assert (
+        sign.base64_text(sign.signature("HMAC", KEY, payload))
+        == "NTiQIl9mwhSTvJpIJ/4tShR1buANQjhXoefZzBUQDIM="
+    )
 
 
 def test_longest_payloads_have_the_published_lengths() -> None:
-    longest = max((bytes.fromhex(c["expect"]["payload"]) for c in cases("record/record.json") if c["result"] == "valid"), key=len)
+    longest = max(
+        (
+            bytes.fromhex(c["expect"]["payload"])
+            for c in cases("record/record.json")
+            if c["result"] == "valid"
+        ),
+        key=len,
+    )
     assert len(longest) == 1813
 
 
@@ -150,8 +200,12 @@ def test_number_text_has_the_published_hashes_to_1_000_000_lines() -> None:
 @pytest.mark.parametrize("name", ["arrays", "french", "structures", "unicode", "values", "weird"])
 def test_documents_of_rfc_8785_have_their_published_form(name: str) -> None:
     node = parse_any((THIRD_PARTY / f"rfc8785/input/{name}.json").read_bytes())
-    assert jcs.document(node) == (THIRD_PARTY / f"rfc8785/output/{name}.json").read_bytes().rstrip(b"\n")
-    assert jcs.document(node).hex() == "".join((THIRD_PARTY / f"rfc8785/outhex/{name}.txt").read_text().split())
+    assert jcs.document(node) == (THIRD_PARTY / f"rfc8785/output/{name}.json").read_bytes().rstrip(
+        b"\n"
+    )
+    assert jcs.document(node).hex() == "".join(
+        (THIRD_PARTY / f"rfc8785/outhex/{name}.txt").read_text().split()
+    )
 
 
 def test_another_rfc_8785_library_writes_the_same_numbers() -> None:
@@ -204,7 +258,10 @@ def test_scanner_judges_the_json_test_suite_as_published() -> None:
             taken = True
         except Fault as fault:
             # Duplicate names, surrogates and depth are stricter than RFC 8259 on purpose.
-            taken = path.name.startswith("y_") and fault.code in ("member_duplicate", "string_surrogate")
+            taken = path.name.startswith("y_") and fault.code in (
+                "member_duplicate",
+                "string_surrogate",
+            )
         assert taken == path.name.startswith("y_"), path.name
         judged += 1
     assert judged > 280
@@ -225,5 +282,12 @@ def test_full_record_is_the_worked_example_of_the_specification() -> None:
     sig, sent = sign.sign(parse(record(FULL)), "HMAC", bytes(range(32)), "k1", 2, "tenant-a")
     eight, payload, body = canon.payload(parse(sent), 2)
     content = canon.content_digest(parse(sent), eight.nanos)
-    for part in (sig, sent.decode(), payload.decode(), str(body), content, hashlib.sha256(payload).hexdigest()):
+    for part in (
+        sig,
+        sent.decode(),
+        payload.decode(),
+        str(body),
+        content,
+        hashlib.sha256(payload).hexdigest(),
+    ):
         assert part in text

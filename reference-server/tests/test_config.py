@@ -49,7 +49,6 @@ def test_data_is_the_only_setting_that_must_be_given(write: Any, tmp_path: Path)
     assert config.limits.clock_skew_ms_max == 500
     assert config.store.recent_max == 262_144
     assert config.wal.before_parse is False
-    assert config.wal.retain_days is None
     assert config.tls.cert is None
     assert config.tls.behind_proxy is False
     assert config.cors.allowed_origins == ()
@@ -143,7 +142,6 @@ def test_a_whole_decimal_is_an_integer(write: Any) -> None:
         ("wal", "segment_age_s", "7d", 604_800),
         ("limits", "clock_skew_ms_max", "2s", 2000),
         ("limits", "clock_skew_ms_max", "1m", 60_000),
-        ("wal", "retain_days", "30d", 30),
         ("limits", "unauthenticated_per_s", "0.5", 0.5),
     ],
 )
@@ -169,13 +167,6 @@ def test_a_measure_has_the_unit_it_is_written_in(
             (
                 "/limits/head_timeout_s: not a number with a known unit; write a number, or one "
                 "with a unit such as 30ms, 30s, 30m, 30h, 30d"
-            ),
-        ),
-        (
-            "wal: {retain_days: 30h}",
-            (
-                "/wal/retain_days: not a number with a known unit; write a number, or one with a "
-                "unit such as 30d"
             ),
         ),
         (
@@ -218,7 +209,6 @@ def test_a_measure_that_is_none_is_refused(write: Any, setting: str, message: st
         ("data: d\ntls: {cert: c.pem}", 2, '/tls: the key "key" is missing; add "key"'),
         ("data: d\nlimits: {headers: 15}", 2, "/limits/headers: expected at least 16; change the value"),
         ("data: d\nlimits: {head_timeout_s: 0}", 2, "/limits/head_timeout_s: expected more than 0; change the value"),
-        ("data: d\nwal: {retain_days: 0}", 2, "/wal/retain_days: expected at least 1; change the value"),
         ("data: d\nlisten: nowhere", 2,
          ("/listen: expected text of the form ^(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9.-]+):(0|[1-9][0-9]{0,4})$; "
           "host:port; IPv6 in brackets; port 0 lets the system choose")),

@@ -142,7 +142,7 @@ def test_a_level_leaves_out_what_is_below(level: Any, written: int) -> None:
 
 @dataclass(frozen=True)
 class Holder:
-    key: bytes
+    key: str
 
 
 class HiddenText(str):
@@ -157,7 +157,7 @@ class HiddenText(str):
         KEY,
         Secret(KEY),
         KeyRecord("k", "acme", "HMAC", KEY, "active", None, None),
-        Holder(KEY),
+        Holder(KEY.hex()),
         [Secret(KEY)],
         {"key": KEY},
         HiddenText(KEY.hex()),

@@ -11,30 +11,46 @@ from typing import Any
 import pytest
 import uvicorn
 
-from fractal_lba_server.net.protocol import HeadLimits, limited_protocol, sweep
+from fractal_lba_server.net.protocol import (
+    Reply,
+    Request,
+    WireLimits,
+    bound_connection,
+    sweep,
+)
 
-LIMITS = HeadLimits(head_bytes=4_096, headers=20, head_timeout_s=0.3, connections=4)
+LIMITS = WireLimits(
+    head_bytes=4_096,
+    headers=20,
+    head_timeout_s=0.3,
+    body_timeout_s=1.5,
+    connections=4,
+)
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+class Echo:
+    """Answers every whole request with its own body."""
+
+    def body_limit(self, request: Request) -> int:
+        return 1_000
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        reply(200, b"", request.body)
+
+    def refuse(self, code: str, message: str, request: Request, reply: Reply) -> None:
+        reply({"payload_too_large": 413, "request_timeout": 408}[code], b"", code.encode())
+
+
+async def no_asgi(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("requests go to the application of the protocol")
 
 
 @contextlib.asynccontextmanager
-async def listener(limits: HeadLimits = LIMITS) -> AsyncIterator[int]:
+async def listener(limits: WireLimits = LIMITS) -> AsyncIterator[int]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        echo, http=limited_protocol(limits), lifespan="off", log_config=None,
-        timeout_keep_alive=1,
+        no_asgi, http=bound_connection(Echo(), limits), lifespan="off", log_config=None
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([sock]))
@@ -151,9 +167,36 @@ def test_a_slow_body_is_not_cut_by_the_limit_of_the_head() -> None:
     assert asyncio.run(run()).startswith(b"HTTP/1.1 200")
 
 
+def test_a_body_that_never_ends_is_ended() -> None:
+    async def run() -> bytes:
+        async with listener() as port:
+            return await exchange(port, GOOD[:-1], pause_s=2.5)
+
+    answer = asyncio.run(run())
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert answer.endswith(b"request_timeout")
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_beyond_its_limit_is_refused_unread(declared: bool) -> None:
+    if declared:
+        parts = [b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5000\r\n\r\n"]
+    else:
+        head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+        parts = [head, *[b"100\r\n" + b"x" * 256 + b"\r\n"] * 5]
+
+    async def run() -> bytes:
+        async with listener() as port:
+            return await exchange(port, *parts)
+
+    answer = asyncio.run(run())
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer
+
+
 def test_connections_beyond_the_limit_are_told_to_come_back() -> None:
     async def run() -> tuple[bytes, bytes]:
-        async with listener(HeadLimits(connections=3, head_timeout_s=5)) as port:
+        async with listener(WireLimits(connections=3, head_timeout_s=5)) as port:
             held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
             refused = await exchange(port, GOOD)
             for _, writer in held:
@@ -162,7 +205,9 @@ def test_connections_beyond_the_limit_are_told_to_come_back() -> None:
             return refused, await exchange(port, GOOD)
 
     refused, later = asyncio.run(run())
-    assert refused == b"reset" or (refused.startswith(b"HTTP/1.1 503") and b"retry-after" in refused)
+    assert refused == b"reset" or (
+        refused.startswith(b"HTTP/1.1 503") and b"retry-after" in refused
+    )
     assert later.startswith(b"HTTP/1.1 200")
 
 

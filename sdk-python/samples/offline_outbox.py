@@ -1,7 +1,7 @@
 """Keep records on disk while the server is away, and send them once it is back.
 
-    FLK_ENDPOINT=http://127.0.0.1:8080 FLK_TENANT=demo PCS_KID=demo PCS_HMAC_KEY=<hex> \\
-        python offline_outbox.py DIRECTORY [first epoch]
+    export FLK_ENDPOINT=http://127.0.0.1:8080 FLK_TENANT=demo PCS_KID=demo PCS_HMAC_KEY=<hex>
+    python offline_outbox.py DIRECTORY [first epoch]
 
 Start it with the server stopped, then start the server: what was enqueued is durable before
 `enqueue` returns, survives the end of this program too, and is sent with the same bytes.

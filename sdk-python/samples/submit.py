@@ -1,7 +1,7 @@
 """Submit one record twice: the second answer is the first outcome, byte for byte.
 
-    FLK_ENDPOINT=http://127.0.0.1:8080 FLK_TENANT=demo PCS_KID=demo PCS_HMAC_KEY=<hex> \\
-        python submit.py [epoch]
+    export FLK_ENDPOINT=http://127.0.0.1:8080 FLK_TENANT=demo PCS_KID=demo PCS_HMAC_KEY=<hex>
+    python submit.py [epoch]
 
 Another epoch is another record; the default is 1.
 """

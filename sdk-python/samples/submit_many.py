@@ -1,7 +1,7 @@
 """Submit a hundred records at once; answers come in the order of the records.
 
-    FLK_ENDPOINT=http://127.0.0.1:8080 FLK_TENANT=demo PCS_KID=demo PCS_HMAC_KEY=<hex> \\
-        python submit_many.py [first epoch]
+export FLK_ENDPOINT=http://127.0.0.1:8080 FLK_TENANT=demo PCS_KID=demo PCS_HMAC_KEY=<hex>
+python submit_many.py [first epoch]
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def main() -> None:
     accepted = failed = 0
     with Client(endpoint, signer=HmacSigner.from_env(), tenant=tenant) as client:
         for item in client.submit_many(make_records(first_epoch), concurrency=8):
-            if item.error is not None:
+            if item.result is not None:
+                accepted += item.result.outcome.accepted
+            elif item.error is not None:
                 failed += 1
                 print("failed", first_epoch + item.index, item.error.code)
-            elif item.result.outcome.accepted:
-                accepted += 1
     print("accepted", accepted)
     print("failed", failed)
 

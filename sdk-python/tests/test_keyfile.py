@@ -74,7 +74,7 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = write(tmp_path / "k.json", {"kid": "k", "alg": "HMAC", "key": SECRET}, mode)
-    with pytest.raises(ConfigError, match="others can read this key .* chmod 600"):
+    with pytest.raises(ConfigError, match=r"others can read this key .* chmod 600"):
         read_key_file(path)
 
 

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from tools.tests.installed import server as server
+from tools.tests.installed import server
+
+__all__ = ["server"]

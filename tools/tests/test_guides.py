@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tools.tests.installed import BIN, program
 
 ROOT = Path(__file__).resolve().parents[2]

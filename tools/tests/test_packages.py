@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
 from tools.tests.installed import program
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tools.tests.installed import RunningServer
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sdk-python" / "samples"

@@ -59,11 +59,11 @@ def requests() -> Suite:
         add(f"{name}-tenant", "Request", base, tenant="tenant-a")
         for attempt in ("2", "3", "10"):
             add(f"{name}-attempt-{attempt}", "Attempt", base, attempt=attempt)
-    add("get-token", "Token", get, token="dG9rZW4")
-    add("get-token-tenant", "Token", get, token="dG9rZW4", tenant="t.1_x-y")
+    add("get-token", "Token", {**get, "token": "dG9rZW4"})
+    add("get-token-tenant", "Token", {**get, "token": "dG9rZW4", "tenant": "t.1_x-y"})
     for level in answers.LEVELS:
         add(f"submit-level-{level}", "Request", submit, min_ack=level)
-    add("submit-utf8-body", "Request", submit, body="{\"shard_id\":\"\u00e9\U0001f600\"}".encode().hex())
+    add("submit-utf8-body", "Request", submit, body='{"shard_id":"\u00e9\U0001f600"}'.encode().hex())
     add("submit-bytes-kept", "Request", submit, body=b' {"b":1 , "a":1.0}\n'.hex())
     add("submit-all", "Attempt", submit, tenant="tenant-a", min_ack="replicated", attempt="3")
     return s

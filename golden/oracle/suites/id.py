@@ -44,7 +44,7 @@ def suites() -> list[Suite]:
         add(f"shard-{name}", "Derived", record(FULL, shard_id=f'"{text}"'))
     for text in ("0" * 64, "f" * 64, "0123456789abcdef" * 4):
         add(f"root-{text[:2]}", "Derived", record(FULL, merkle_root=f'"{text}"'))
-    delivery = {
+    delivery: dict[str, dict[str, str | None]] = {
         "attempt": {"attempt": "9"}, "sent-at": {"sent_at": '"2027-02-03T04:05:06.7Z"'}, "sig": {"sig": '"AAAA"'}, "kid": {"kid": '"k1"'},
         "alg": {"alg": '"HMAC"'}, "sig-v": {"sig_v": "2"}, "tenant": {"tenant_id": '"t"'},
         "ft": {"ft": '{"outbox_seq":5,"degraded":true,"fallbacks":["x"],"clock_skew_ms":-1}'}, "no-ft": {"ft": None}, "no-attempt": {"attempt": None},
@@ -57,8 +57,9 @@ def suites() -> list[Suite]:
                                          "v2-kid-b": ("HMAC", bytes(32), "kb", 2), "v2-ed25519": ("Ed25519", LONG_KEY, "kc", 2)}.items():
         _, sent = sign.sign(parse(record(FULL)), alg, key, kid, sig_v, TENANT if sig_v == 2 else None)
         add(f"signed-{name}", "Delivery", sent, True)
-    for name, members in {"r-tail": {"r": "0.50000000001"}, "d-hat-tail": {"D_hat": "2.0000000004"}, "coh-tie": {"coh_star": "0.50000000049"}}.items():
-        add(f"rounded-{name}", "Rounded", record(FULL, **members), True)
+    tails = {"r-tail": {"r": "0.50000000001"}, "d-hat-tail": {"D_hat": "2.0000000004"}, "coh-tie": {"coh_star": "0.50000000049"}}
+    for name, changed in tails.items():
+        add(f"rounded-{name}", "Rounded", record(FULL, **changed), True)
     if len(same) != 1:
         raise AssertionError("re-signed and re-sent records must keep one content")
     changes = {"schema": '"x"', "version": '"0.2"', "seed": "1", "scales": "[2,4,8]", "n-j": '{"2":4}', "v-star": "[0.8,0.6]", "regime": '"sticky"',

@@ -73,9 +73,9 @@ def texts(s: Suite) -> None:
                        ("1.5", "fraction"), ("9007199254740992", "2-53"), ("0.0", "zero-point"),
                        ("9007199254740993", "2-53-1"), ("18446744073709551616", "2-64"),
                        ("9" * 400, "400-digits"), ("9" * 5000, "5000-digits"), ("1e-1", "tenth")):
-        kill = {"point": ("P08",), "exponent": ("P08",), "2-53": ("V09",), "2-53-1": ("V10",),
+        kills = {"point": ("P08",), "exponent": ("P08",), "2-53": ("V09",), "2-53-1": ("V10",),
                 "minus": ("V11",)}.get(name, ())
-        change(f"epoch-{name}", "Epoch", "epoch_invalid", *kill, epoch=text)
+        change(f"epoch-{name}", "Epoch", "epoch_invalid", *kills, epoch=text)
     change("epoch-minus-zero", "Epoch", "epoch_invalid", "P09", epoch="-0")
     domains(change)
     surrogates(bad, change)

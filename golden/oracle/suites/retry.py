@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
-from golden.oracle import waiting, waiting_simulation
+from golden.oracle import double, waiting, waiting_simulation
 from golden.oracle.emit import Flag, Stream, Suite
 
 FLAGS = {
@@ -96,12 +97,12 @@ def plans() -> Suite:
 
 
 def jitters(add: Any) -> None:
-    long = {"policy": {"max_attempts": "40"}, "deadline_ms": str(NOW + 10**9)}
+    long: dict[str, Any] = {"policy": {"max_attempts": "40"}, "deadline_ms": str(NOW + 10**9)}
     for attempt in (1, 2, 3, 4, 5, 6, 7, 10, 30, 39):
         for name, u in (("zero", "0" * 16), ("half", HALF), ("last", LAST), ("tenth", "3fb999999999999a"), ("tiny", "3f60624dd2f1a9fc")):
             add(f"jitter-{attempt}-{name}", "Jitter", arguments(500, attempt=str(attempt), u=u, **long))
     for k in (1, 3, 7, 49, 123, 250, 377, 499):
-        bits = waiting.double.nearest(waiting.double.Fraction(k, 500))
+        bits = double.nearest(Fraction(k, 500))
         for step, name in ((-1, "below"), (0, "at"), (1, "above")):
             add(f"jitter-500th-{k}-{name}", "Jitter", arguments(502, u=f"{bits + step:016x}"))
 

@@ -94,7 +94,7 @@ def suites() -> list[Suite]:
         s.add(f"string/surrogate-{name}", "Surrogate", {"utf16": units}, code="string_surrogate",
               kills=("V13",) if name == "high" else ())
     draw = Stream("string/drawn")
-    pools = ("\"\\\b\f\n\r\t\x00\x1f", "<>&/'\x7f\x80\x9f\u2028\u2029", "e\u0301\u00e9\ufb01 A\ufeff",
+    pools = ('"\\\b\f\n\r\t\x00\x1f', "<>&/'\x7f\x80\x9f\u2028\u2029", "e\u0301\u00e9\ufb01 A\ufeff",
              "\U0001f600\U00010000\ue000\uffff\ud7ff", "abcxyz019_-.")
     for i in range(60):
         text = "".join(draw.pick(draw.pick(pools)) for _ in range(1 + draw.below(12)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from golden.oracle import canon, double, ed25519, sign
@@ -27,13 +28,16 @@ FLAGS = {
 SEED = bytes(range(32, 64))
 OTHER_SEED = bytes(range(64, 96))
 OTHER_KEY = bytes(range(100, 132))
+# In no keyring here; a server knows it as revoked.
+REVOKED_KEY = bytes(range(150, 182))
 KEYRING = [
     {"kid": "k1", "alg": "HMAC", "key": LONG_KEY.hex(), "tenant": TENANT},
     {"kid": "k2", "alg": "Ed25519", "key": ed25519.public_key(SEED).hex(), "tenant": TENANT},
     {"kid": "k3", "alg": "HMAC", "key": OTHER_KEY.hex(), "tenant": "tenant-b"},
     {"kid": "k4", "alg": "Ed25519", "key": ed25519.public_key(OTHER_SEED).hex(), "tenant": TENANT},
 ]
-SECRET = {"k1": ("HMAC", LONG_KEY), "k2": ("Ed25519", SEED), "k3": ("HMAC", OTHER_KEY), "k4": ("Ed25519", OTHER_SEED)}
+SECRET = {"k1": ("HMAC", LONG_KEY), "k2": ("Ed25519", SEED), "k3": ("HMAC", OTHER_KEY), "k4": ("Ed25519", OTHER_SEED),
+          "k5": ("HMAC", REVOKED_KEY)}
 
 
 def run(args: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def stray(text: str, pad: int) -> str:
 
 
 def good(s: Suite) -> None:
-    for kid in SECRET:
+    for kid in (entry["kid"] for entry in KEYRING):
         tenant = "tenant-b" if kid == "k3" else TENANT
         for sig_v in (1, 2):
             for name, base in {"base": BASE, "full": FULL, "zero": {**BASE, "r": "-0", "budget": "0"},
@@ -219,7 +223,7 @@ def curve(s: Suite) -> None:
     assert torsion is not None
     scalar, prefix = ed25519.expand(SEED)
     eight, payload, _ = canon.payload(parse(record(BASE)), 1)
-    message = canon.hashlib.sha256(payload).digest()
+    message = hashlib.sha256(payload).digest()
     nonce = ed25519.digest(prefix, message, b"torsion")
     point = ed25519.encode(ed25519.add(ed25519.multiply(nonce, ed25519.BASE), torsion))
     total = nonce + ed25519.digest(point, ed25519.public_key(SEED), message) * scalar

@@ -187,13 +187,13 @@ def _overrides(given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if value is None or value is False:
             continue
-        value = str(value) if isinstance(value, Path) else value
+        setting = str(value) if isinstance(value, Path) else value
         if name in tls:
-            overrides.setdefault("tls", {})[tls[name]] = value
+            overrides.setdefault("tls", {})[tls[name]] = setting
         elif name == "behind_proxy":
             overrides.setdefault("tls", {})["behind_proxy"] = True
         else:
-            overrides[names.get(name, name)] = value
+            overrides[names.get(name, name)] = setting
     return overrides
 
 

@@ -84,7 +84,6 @@ class Wal:
 
     segment_bytes: int
     segment_age_s: float
-    retain_days: int | None
     rejects_bytes: int
     before_parse: bool
     inbox_bytes: int
@@ -202,8 +201,6 @@ def _units_of(name: str) -> Mapping[str, tuple[int, int]]:
         return {unit: (ms, 1000) for unit, ms in _DURATIONS_MS.items()}
     if "_ms" in name:
         return {unit: (ms, 1) for unit, ms in _DURATIONS_MS.items()}
-    if name.endswith("_days"):
-        return {"d": (1, 1)}
     return {}
 
 

@@ -13,13 +13,15 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from fractal_lba.errors import SignatureError
 from fractal_lba.sign import check_signature
 
 from .core import ingest as machine
+from .store.ring import RingLog
 from .store.sqlite import Index
 from .store.view import View
 from .store.wal import Wal, WalFailed
@@ -38,15 +40,20 @@ class Driver:
         index: Index,
         pool: Executor,
         on_failure: Callable[[str], None],
+        inbox: RingLog | None = None,
+        rejects: RingLog | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._index = index
         self._pool = pool
         self._on_failure = on_failure
+        self._inbox = inbox
+        self._rejects = rejects
+        self._inbox_thread = ThreadPoolExecutor(1, thread_name_prefix="inbox") if inbox else None
         self._now_ns = now_ns
         self._loop = asyncio.get_running_loop()
         self._tokens = itertools.count(1)
-        self._replies: dict[int, Reply] = {}
+        self._replies: dict[machine.Token, Reply] = {}
         self._arrived: list[machine.BodyReceived] = []
         self._frames: list[tuple[int, bytes]] = []
         self._idle = asyncio.Event()
@@ -88,6 +95,8 @@ class Driver:
             return
         if not self._arrived:
             self._loop.call_soon(self._take_arrived)
+        if self._rejects is not None:
+            reply = partial(self._keep_refused, reply, body)
         self._arrived.append(machine.BodyReceived(self._token(reply), body, **facts))
 
     def _take_arrived(self) -> None:
@@ -97,8 +106,41 @@ class Driver:
         by itself, between the work of two connections, takes a third longer.
         """
         arrived, self._arrived = self._arrived, []
+        if self._inbox_thread is not None:
+            self._inbox_thread.submit(self._keep_arrived, arrived)
+            return
+        self._decide_all(arrived)
+
+    def _decide_all(self, arrived: list[machine.BodyReceived]) -> None:
         for event in arrived:
             self.feed(event)
+
+    def _keep_arrived(self, arrived: list[machine.BodyReceived]) -> None:
+        """Make raw bodies durable before anybody reads them (`wal.before_parse`)."""
+        assert self._inbox is not None
+        try:
+            self._inbox.append(
+                [event.body for event in arrived], received_ns=self._now_ns(), sync=True
+            )
+        except OSError as error:
+            log.error("the inbox cannot be written: %s", error)
+            for event in arrived:
+                refusal = machine.Refuse(event.token, "unavailable", "the inbox is not writable")
+                self._loop.call_soon_threadsafe(self._answer, refusal)
+            return
+        self._loop.call_soon_threadsafe(self._decide_all, arrived)
+
+    def _keep_refused(
+        self, reply: Reply, body: bytes, result: machine.Answer | machine.Refuse
+    ) -> None:
+        """Keep the body of a refused record, for people to look at (`wal.rejects_bytes`)."""
+        assert self._rejects is not None
+        if type(result) is machine.Refuse and result.code != "unavailable":
+            try:
+                self._rejects.append([body], received_ns=self._now_ns(), sync=False)
+            except OSError as error:
+                log.warning("a refused body cannot be kept: %s", error)
+        reply(result)
 
     def read(self, reply: Reply, tenant: str, pcs_id: str) -> None:
         """Ask for an outcome; `reply` is called once, now or later."""
@@ -121,7 +163,9 @@ class Driver:
     # --- out
 
     def _answer(self, effect: machine.Answer | machine.Refuse) -> None:
-        reply = self._replies.pop(effect.token)  # type: ignore[arg-type]
+        reply = self._replies.pop(effect.token, None)
+        if reply is None:  # it had its answer when the log failed
+            return
         if not self._replies:
             self._idle.set()
         reply(effect)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import secrets
 import signal
 import socket
@@ -41,6 +42,7 @@ from .net.app import App, AppSettings
 from .net.protocol import Application, Connection, WireLimits, bound_connection, sweep
 from .schema_faults import schema_faults
 from .store.data_dir import DataDir
+from .store.ring import RingLog
 from .store.sqlite import Index
 from .store.view import View
 from .store.wal import Wal, read_frames
@@ -128,9 +130,9 @@ class Region:
         self.policies = load_policies(config.policy_file)
         self._keep_policies()
         self.index = Index(self.data.index)
-        self.tenants = self._open_tenants()
-        check_ttl(self.tenants.directory, self.policies)
         self._open_log()
+        self.tenants = self._open_tenants()
+        self._start_machine()
 
     def _open_tenants(self) -> TenantsFile:
         path = self._config.tenants_file
@@ -138,12 +140,32 @@ class Region:
             fault = Fault("/tenants_file", "missing", "name a tenants file; see tenants key new")
             raise DocumentError([fault])
         return TenantsFile(
-            path, log=self._log, metrics=self.metrics, kids_in_use=lambda: self.index.kids
+            path,
+            log=self._log,
+            metrics=self.metrics,
+            kids_in_use=self._kids_in_use,
+            accept=lambda directory: check_ttl(directory, self.policies),
         )
+
+    def _kids_in_use(self) -> frozenset[str]:
+        """Name the keys of the log: those the index knows, and those of the last moments."""
+        used = self.driver.core.kids_used.copy() if hasattr(self.driver, "core") else set()
+        return self.index.kids | used
 
     def _open_log(self) -> None:
         config = self._config
-        self.driver = Driver(index=self.index, pool=self._pool, on_failure=self._fail)
+        inbox = rejects = None
+        if config.wal.before_parse:
+            inbox = RingLog(self.data.path / "inbox", max_bytes=config.wal.inbox_bytes)
+        if config.wal.rejects_bytes:
+            rejects = RingLog(self.data.path / "rejects", max_bytes=config.wal.rejects_bytes)
+        self.driver = Driver(
+            index=self.index,
+            pool=self._pool,
+            on_failure=self._fail,
+            inbox=inbox,
+            rejects=rejects,
+        )
         self.wal = Wal(
             self.data.wal,
             notify=self.driver.from_thread,
@@ -167,12 +189,15 @@ class Region:
             rows_max=config.store.apply_rows_max,
             interval_s=config.store.apply_interval_s,
         )
+
+    def _start_machine(self) -> None:
+        config, recovered = self._config, self.wal.recovered
         core = Ingest(
             Settings(
                 region=self.data.region,
                 recent_max=config.store.recent_max,
                 max_skew_ms=config.limits.clock_skew_ms_max,
-                unauthenticated_per_s=int(config.limits.unauthenticated_per_s),
+                unauthenticated_per_s=config.limits.unauthenticated_per_s,
             ),
             check=RecordShape(schema("pcs")).check,
             directory=self.tenants.directory,
@@ -196,7 +221,7 @@ class Region:
         if config.admin_listen is not None:
             admin = self._listen(config.admin_listen, self._admin_app())
         for server, _ in self._servers:
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - the HTTP server has no event for it
                 await asyncio.sleep(0.001)
             state = server.server_state
             self._tasks.append(asyncio.create_task(sweep(state.connections)))
@@ -212,9 +237,7 @@ class Region:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
-        self._log.event(
-            "listening", listen=str(public), admin=str(admin), region=self.data.region
-        )
+        self._log.event("listening", listen=str(public), admin=str(admin), region=self.data.region)
         return public, admin
 
     async def stopped(self) -> int:
@@ -222,9 +245,7 @@ class Region:
         await self._stop.wait()
         self.driver.feed(Draining())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(
-                self.driver.finished(), self._config.limits.drain_timeout_s
-            )
+            await asyncio.wait_for(self.driver.finished(), self._config.limits.drain_timeout_s)
         for task in self._tasks:
             task.cancel()
         for server, _ in self._servers:
@@ -281,10 +302,12 @@ class Region:
                 body_bytes_in_flight=limits.body_bytes_in_flight,
             ),
         )
+        if not self._servers:
+            self._public = protocol
         tls = self._config.tls
         config = uvicorn.Config(
             _no_asgi,
-            http=protocol,  # type: ignore[arg-type]  # a class is taken, if not declared
+            http=protocol,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -333,8 +356,7 @@ class Region:
         metrics.follow("recent_outcomes", lambda: driver.core.recent)
         metrics.follow("unsynced_frames", lambda: driver.core.in_flight)
         metrics.follow("connections", lambda: len(connections))
-        bodies = self._servers[0][0].config.http_protocol_class.bodies
-        metrics.follow("body_bytes", lambda: bodies[0])
+        metrics.follow("body_bytes", lambda: self._public.bodies[0])
         metrics.follow("log_dropped_lines", lambda: self._log.dropped_lines)
 
     def _count_commit(self, frames: int, size_bytes: int, duration_ns: int) -> None:
@@ -363,14 +385,16 @@ class Region:
         threading.Thread(target=run, name="reload", daemon=True).start()
 
     def _read_again(self) -> dict[str, Any]:
-        policies = load_policies(self._config.policy_file)
-        self.tenants.read_now()
-        check_ttl(self.tenants.directory, policies)
-        self.policies = policies
+        before, self.policies = self.policies, load_policies(self._config.policy_file)
+        try:
+            self.tenants.read_now()  # holds the tenants against the policies that were read
+        except (ConfigError, OSError):
+            self.policies = before
+            raise
         self._keep_policies()
         return {
             "tenants": len(self.tenants.directory.tenants),
-            "policies": [policy.version for policy in policies.policies()],
+            "policies": [policy.version for policy in self.policies.policies()],
         }
 
     def _reloaded(
@@ -429,8 +453,6 @@ async def _serve(config: Config, log: Log, ready: Callable[[Address, Address | N
 
 def serve(config: Config, *, ready: Callable[[Address, Address | None], None]) -> int:
     """Run a region until it is told to stop; give the exit status."""
-    import logging
-
     with Log(sys.stderr.buffer) as log:
         handler = LogHandler(log)
         for name in ("uvicorn", "fractal_lba_server", "asyncio"):
@@ -442,7 +464,7 @@ def serve(config: Config, *, ready: Callable[[Address, Address | None], None]) -
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415 - it may be absent
     except ImportError:  # not available on Windows; slower there
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

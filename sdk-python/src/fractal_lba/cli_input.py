@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from .canonical import MAX_RECORD_BYTES
@@ -33,7 +34,7 @@ def read_sources(paths: Iterable[str]) -> Iterator[Source]:
         if path == STDIN:
             yield from _read(sys.stdin.buffer, "stdin")
         else:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 yield from _read(file, path)
 
 

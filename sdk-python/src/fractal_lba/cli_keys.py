@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -68,7 +69,7 @@ def show(key_file: str, as_json: bool) -> None:
 
 
 def _show(output: Output, key: KeyFile, path: str, secret_out: str | None) -> None:
-    secret_file = None if secret_out is None else os.path.abspath(secret_out)
+    secret_file = None if secret_out is None else str(Path(secret_out).absolute())
     entry = registration(key, secret_file=secret_file)
     members: dict[str, Any] = {"kid": key.kid, "alg": key.alg, "file": path, "registration": entry}
     if key.tenant is not None:

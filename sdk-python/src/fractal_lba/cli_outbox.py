@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from .cli_client import endpoint_option, open_client, timeout_option
 from .cli_output import EXIT_FAILED, Output, json_option
-from .cli_signer import find_identity, require_signer, tenant_option
+from .cli_signer import check_names, find_identity, require_signer, tenant_option
 from .errors import ConfigError
 from .outbox import DeadLetter
 from .spool import Outbox, OutboxStats, open_outbox
@@ -84,6 +84,7 @@ def resign(
     """
     identity = find_identity(key_file=key_file, env=env, kid=None, alg=None, tenant=tenant)
     signer = require_signer(identity)
+    check_names(identity)
     if signer.kid == old_kid:
         raise ConfigError("config_invalid", f"--kid {old_kid}: expected another key than the new")
     with (
@@ -141,7 +142,7 @@ def purge(directory: str, ids: tuple[str, ...], as_json: bool) -> None:
 
 
 def _open(directory: str) -> Outbox:
-    if not os.path.isdir(directory):
+    if not Path(directory).is_dir():
         raise ConfigError("config_invalid", f"{directory}: there is no outbox")
     return open_outbox(directory, background=False)
 

@@ -12,7 +12,13 @@ import click
 from .canonical import parse
 from .cli_input import read_sources
 from .cli_output import EXIT_FAILED, Output, json_option
-from .cli_signer import find_identity, key_options, require_signer, tenant_option
+from .cli_signer import (
+    check_names,
+    find_identity,
+    key_options,
+    require_signer,
+    tenant_option,
+)
 from .errors import ConfigError, FractalLBAError
 from .keyfile import read_key_file
 from .sign import Key, keyring
@@ -49,6 +55,8 @@ def sign(
     """
     identity = find_identity(key_file=key_file, env=env, kid=kid, alg=alg, tenant=tenant)
     signer = require_signer(identity)
+    if sig_version != 1:
+        check_names(identity)
     output = Output(as_json=as_json)
     failed = 0
     for source in read_sources(paths):

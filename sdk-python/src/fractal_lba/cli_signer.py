@@ -72,6 +72,20 @@ def find_identity(
     return Identity(HmacSigner.from_env(named), tenant)
 
 
+def check_names(identity: Identity) -> None:
+    """Say which option is missing for a signature of version 2, which names key and tenant."""
+    if identity.signer is None:
+        return
+    if identity.signer.kid is None:
+        raise ConfigError("config_invalid", "no name of the key: give --kid, or set PCS_KID")
+    if not identity.tenant:
+        raise ConfigError(
+            "config_invalid",
+            "no tenant: give --tenant, set FLK_TENANT, or have it in the key file "
+            "(`flk keys new --tenant`)",
+        )
+
+
 def require_signer(identity: Identity) -> Signer:
     """Return the signer, or say how to name a key."""
     if identity.signer is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +16,14 @@ from .canonical import parse
 from .cli_client import BulkClient, endpoint_option, open_client, timeout_option
 from .cli_input import read_sources
 from .cli_output import EXIT_FAILED, EXIT_NOT_ACCEPTED, LongWork, Output, json_option
-from .cli_signer import Identity, find_identity, key_options, require_signer, tenant_option
+from .cli_signer import (
+    Identity,
+    check_names,
+    find_identity,
+    key_options,
+    require_signer,
+    tenant_option,
+)
 from .errors import ConfigError, FractalLBAError
 from .keyfile import read_token_file
 from .outcome import Outcome, Submitted
@@ -32,7 +40,7 @@ class Run:
 
     output: Output
     identity: Identity
-    places: list[str] = field(default_factory=list)
+    places: deque[str] = field(default_factory=deque)
     recorded: int = 0
     failed: int = 0
     not_accepted: int = 0
@@ -58,9 +66,9 @@ class Run:
         require_signer(self.identity)
         return Record.from_json(text)
 
-    def account(self, index: int, answer: Submitted | FractalLBAError) -> None:
-        """Print the answer to the record of this index."""
-        where = self.places[index]
+    def account(self, answer: Submitted | FractalLBAError) -> None:
+        """Print the answer to the first record that has none yet."""
+        where = self.places.popleft()
         if isinstance(answer, FractalLBAError):
             self.fail(answer, where)
             return
@@ -119,6 +127,7 @@ def submit(
     if batch and outbox is not None:
         raise click.UsageError("--batch and --outbox: expected one of them")
     identity = find_identity(key_file=key_file, env=env, kid=kid, alg=alg, tenant=tenant)
+    check_names(identity)
     run = Run(Output(as_json=as_json), identity)
     with ExitStack() as opened:
         box = None
@@ -134,9 +143,9 @@ def submit(
             )
         )
         work = opened.enter_context(LongWork(run.output))
-        for index, answer in enumerate(_answers(client, run, paths, batch)):
-            run.account(index, answer)
-            work.update("submitting", index + 1)
+        for done, answer in enumerate(_answers(client, run, paths, batch), 1):
+            run.account(answer)
+            work.update("submitting", done)
     return run.finish(require_accepted)
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 from .errors import ValidationError
@@ -54,7 +55,7 @@ class CsvTable:
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Yield line number and cells; empty lines are no rows, as in every CSV reader."""
-        with open(self.path, encoding="utf-8-sig", newline="") as file:
+        with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             try:
                 for cells in reader:

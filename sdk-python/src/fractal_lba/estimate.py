@@ -151,10 +151,7 @@ def n_j_plausible(scales: Sequence[int], n_j: Mapping[str, int], dimensions: int
     for count, most in zip(counts, cells, strict=True):
         if count > most:
             return False
-    for i, j, parts in splits:
-        if not counts[i] <= counts[j] <= parts * counts[i]:
-            return False
-    return True
+    return all(counts[i] <= counts[j] <= parts * counts[i] for i, j, parts in splits)
 
 
 @lru_cache(maxsize=GRIDS_CACHED_MAX)

@@ -1,4 +1,6 @@
-"""The RFC 6962 Merkle tree hash, built leaf by leaf in logarithmic memory.
+"""Build the RFC 6962 Merkle tree hash leaf by leaf, in logarithmic memory.
+
+The root over no leaf is SHA-256 of nothing:
 
     >>> root = MerkleRoot()
     >>> root.digest().hex()[:16]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from numbers import Real
 from types import TracebackType
-from typing import IO, Any, Final, NoReturn, TypeAlias
+from typing import IO, Any, Final, NoReturn, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +169,7 @@ class KeptBlocks:
         self._file: IO[bytes] | None = None
         self._dimensions = 0
 
-    def __enter__(self) -> KeptBlocks:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -190,7 +190,7 @@ class KeptBlocks:
             self._memory.append(block)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
         self._dimensions = block.shape[1]
         self._file.write(block.data)
 

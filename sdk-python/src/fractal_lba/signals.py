@@ -132,7 +132,7 @@ def _measure(
 ) -> dict[str, Any]:
     try:
         from .boxes import measure  # noqa: PLC0415 - numpy is an optional extra
-        from .points import read_blocks  # noqa: PLC0415
+        from .points import read_blocks  # noqa: PLC0415 - the same
     except ModuleNotFoundError as error:
         raise ConfigError(
             "config_invalid",

@@ -157,9 +157,10 @@ class Outbox:
                 if self._log.is_usable:
                     self._log.sync_now()
             finally:
-                self._log.stop()
-                self._dead.stop()
-                release_lock(self._files, self._owner)
+                with self._log.guarded():
+                    self._log.stop()
+                    self._dead.stop()
+                    release_lock(self._files, self._owner)
 
     def __enter__(self) -> Self:
         return self

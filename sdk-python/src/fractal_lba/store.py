@@ -149,7 +149,8 @@ def acquire_lock(files: Files, here: Owner) -> None:
 
     A stale lock is replaced through a claim: a second file, created exclusively and named by
     the text of the lock it replaces, which is then renamed over the lock. Two processes that
-    find the same stale lock want the same claim, and only one gets it.
+    find the same stale lock want the same claim, and only one gets it. Names need no sync: a lock
+    that a power failure forgets was that of another boot.
     """
     seen: dict[str, bytes] = {}
     name = LOCK_NAME
@@ -169,13 +170,11 @@ def acquire_lock(files: Files, here: Owner) -> None:
             continue
         write_new(files, name, handle, here.text())
         if name == LOCK_NAME:
-            files.fsync_dir()
             return
         if _unchanged(files, seen):
             files.rename(name, LOCK_NAME)
             for claim in seen.keys() - {LOCK_NAME}:
                 files.unlink(claim)
-            files.fsync_dir()
             return
         files.unlink(name)
         seen, name = {}, LOCK_NAME

@@ -11,12 +11,15 @@ as values; the server, a test and the simulator each carry them out in their own
 answer to one request is exactly one `Answer` or `Refuse` with its token.
 """
 
+# tidy: long because the machine and the values it speaks in are read together
+
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 from fractal_lba.canonical import Canonical, canonicalize, parse
 from fractal_lba.errors import FractalLBAError, SignatureError, ValidationError
@@ -217,6 +220,11 @@ class _Entry:
     waiters: list[_Waiter] = field(default_factory=list)
 
 
+class _Rate(TypedDict):
+    rate_per_s: float
+    burst: int
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What does not change while the machine runs."""
@@ -224,7 +232,7 @@ class Settings:
     region: str
     recent_max: int = RECENT_MAX
     max_skew_ms: int = hlc.MAX_SKEW_MS
-    unauthenticated_per_s: int = 200
+    unauthenticated_per_s: float = 200
     max_addresses: int = 65_536
 
 
@@ -255,6 +263,10 @@ class Ingest:
         self._batch_tenants: dict[Hashable, str] = {}
         self._quota = Buckets(max_buckets=settings.max_addresses)
         self._strangers = Buckets(max_buckets=settings.max_addresses)
+        rate = settings.unauthenticated_per_s
+        self._strangers_rate: _Rate = {"rate_per_s": rate, "burst": max(1, math.ceil(rate))}
+        self.kids_used: set[str] = set()
+        """Key ids of all that was decided since the start."""
         self._draining = False
         self._has_space = True
         self._handlers: dict[type, Callable[[Any, int], list[Effect]]] = {
@@ -307,9 +319,8 @@ class Ingest:
         if reason is not None:
             return [_unavailable(event.token, reason)]
         if len(self._strangers):
-            rate = self._settings.unauthenticated_per_s
             wait_ns = self._strangers.peek(
-                address_name(event.address), rate_per_s=rate, burst=rate, cost=1, now_ns=now_ns
+                address_name(event.address), **self._strangers_rate, cost=1, now_ns=now_ns
             )
             if wait_ns:
                 return [_too_fast(event.token, "too many unauthenticated requests", wait_ns)]
@@ -352,12 +363,9 @@ class Ingest:
             text = f"alg: the key is registered for {key_record.alg}"
             raise SignatureError("alg_mismatch", text, pointer="/alg")
 
-    def _refuse_stranger(
-        self, event: BodyReceived, error: FractalLBAError, now_ns: int
-    ) -> Refuse:
-        rate = self._settings.unauthenticated_per_s
+    def _refuse_stranger(self, event: BodyReceived, error: FractalLBAError, now_ns: int) -> Refuse:
         self._strangers.take(
-            address_name(event.address), rate_per_s=rate, burst=rate, cost=1, now_ns=now_ns
+            address_name(event.address), **self._strangers_rate, cost=1, now_ns=now_ns
         )
         return Refuse(event.token, error.code, error.message, error.pointer)
 
@@ -410,9 +418,9 @@ class Ingest:
         return None
 
     def _over_quota(self, candidate: _Candidate, now_ns: int) -> Refuse | None:
-        tenant = self._directory.tenants[candidate.key_record.tenant]
-        quota = tenant.quota
-        if quota is None:
+        tenant = self._directory.tenants.get(candidate.key_record.tenant)
+        quota = None if tenant is None else tenant.quota  # it may have gone meanwhile
+        if tenant is None or quota is None:
             return None
         wait_ns = self._quota.take(
             tenant.id, rate_per_s=quota.per_s, burst=quota.burst, cost=1, now_ns=now_ns
@@ -466,6 +474,7 @@ class Ingest:
         )
         stored = Stored(seq, candidate.canonical.content, verdict.status, outcome)
         kid = candidate.key_record.kid
+        self.kids_used.add(kid)
         entry = _Entry(candidate.key, stored, kid, False, [_waiter(candidate, replayed=False)])
         self._recent[candidate.key] = entry
         self._unsynced.append(entry)
@@ -519,8 +528,10 @@ class Ingest:
         return []
 
     def _on_applied(self, event: ViewApplied, now_ns: int) -> list[Effect]:
-        """Forget what the store holds. An id that is being asked about keeps its entry, so
-        that an answer on its way cannot say "new" about it."""
+        """Forget what the store holds, but not an id that is being asked about.
+
+        An answer on its way may say "new" about it, and its entry says otherwise.
+        """
         kept: list[_Entry] = []
         while self._unapplied and self._unapplied[0].stored.seq <= event.seq:
             entry = self._unapplied.popleft()
@@ -586,9 +597,7 @@ def _sig(candidate: _Candidate) -> str:
 
 
 def _waiter(candidate: _Candidate, *, replayed: bool) -> _Waiter:
-    return _Waiter(
-        candidate.token, replayed, candidate.canonical.content, candidate.request.level
-    )
+    return _Waiter(candidate.token, replayed, candidate.canonical.content, candidate.request.level)
 
 
 def _settle(waiter: _Waiter, key: Key, stored: Stored) -> Effect:

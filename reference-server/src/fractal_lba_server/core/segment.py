@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from google_crc32c import extend, value as crc32c
+from google_crc32c import extend
+from google_crc32c import value as crc32c
 
 HEADER_BYTES: Final = 64
 FOOTER_BYTES: Final = 80
@@ -187,7 +188,7 @@ def scan(data: bytes | memoryview) -> Scan:
     fault: str | None = None
     try:
         for frame in frames(data, header.first_seq):
-            found.append(frame)
+            found.append(frame)  # noqa: PERF402 - what was read before a fault is kept
     except SegmentError as error:
         fault = str(error)
     end = found[-1].end if found else HEADER_BYTES
@@ -199,6 +200,7 @@ def scan(data: bytes | memoryview) -> Scan:
 
 def _read_footer(data: bytes | memoryview, end: int) -> tuple[Footer | None, str | None]:
     if len(data) != end + FOOTER_BYTES:
-        return None, f"{len(data) - end} bytes where a footer of {FOOTER_BYTES} stands at byte {end}"
+        found = len(data) - end
+        return None, f"{found} bytes where a footer of {FOOTER_BYTES} stands at byte {end}"
     _, count, root, file_sha256 = _FOOTER.unpack_from(data, end)
     return Footer(count, root, file_sha256), None

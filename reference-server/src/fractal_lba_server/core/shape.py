@@ -166,11 +166,10 @@ def compile_schema(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     properties = schema.get("properties", {})
     known = {**schema, "required": [n for n in schema.get("required", ()) if n in properties]}
     writer.schema(known, "v", 2)
-    source = "\n".join(
-        ["def check(v):", "    try:", *writer.lines, "        return True"]
-        + ["    except (KeyError, OverflowError):", "        return False"]
-    )
+    head = ["def check(v):", "    try:"]
+    tail = ["        return True", "    except (KeyError, OverflowError):", "        return False"]
+    source = "\n".join([*head, *writer.lines, *tail])
     scope = dict(writer.values)
-    exec(compile(source, "<schema>", "exec"), scope)  # noqa: S102  # the text is made above
+    exec(compile(source, "<schema>", "exec"), scope)  # noqa: S102 - the text is made above
     check: Callable[[Any], bool] = scope["check"]
     return check

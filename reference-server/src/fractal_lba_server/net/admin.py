@@ -72,6 +72,3 @@ class AdminApp:
     def _respond(self, reply: Reply, content_type: str, body: bytes) -> None:
         lines = f"content-type: {content_type}\r\nx-request-id: {self._ids.next()}\r\n"
         reply(200, lines.encode(), body)
-
-
-

@@ -82,7 +82,8 @@ class RequestIds:
             text = os.urandom(8 * self.BATCH + 2).hex()
             version = f"-7{text[-3:]}-"
             self._tails = [
-                f"{version}{'89ab'[int(text[i], 16) & 3]}{text[i + 1 : i + 4]}-{text[i + 4 : i + 16]}"
+                version
+                + f"{'89ab'[int(text[i], 16) & 3]}{text[i + 1 : i + 4]}-{text[i + 4 : i + 16]}"
                 for i in range(0, 16 * self.BATCH, 16)
             ]
         now_ms = time.time_ns() // 1_000_000

@@ -127,7 +127,9 @@ class Connection(HttpToolsProtocol):
     """One number: bytes of unfinished bodies over all connections."""
     date: _Date
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(  # type: ignore[override]  # narrower, as uvicorn has it
+        self, transport: asyncio.Transport
+    ) -> None:
         super().connection_made(transport)
         self._head_bytes = 0
         self._in_head = True
@@ -242,7 +244,7 @@ class Connection(HttpToolsProtocol):
         self._hand_over(cycle)
 
     def _hand_over(self, cycle: Cycle) -> None:
-        self.cycle = cast(Any, cycle)
+        self.cycle = cast("Any", cycle)
         self.application.handle(cycle.request, self._reply_of(cycle))
 
     def _reply_of(self, cycle: Cycle) -> Reply:
@@ -282,7 +284,7 @@ class Connection(HttpToolsProtocol):
         if self._waiting and not self._busy() and not self.flow.write_paused:
             self._hand_over(self._waiting.popleft())
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:  # type: ignore[override]  # narrower, as uvicorn has it
         """Answer what came before the client's end of sending, then close."""
         self._half_closed = not self.transport.get_extra_info("sslcontext") and (
             self._busy() or bool(self._waiting)
@@ -316,7 +318,7 @@ class Connection(HttpToolsProtocol):
         if self._busy():
             self.transport.close()
             return
-        self.cycle = cast(Any, cycle)
+        self.cycle = cast("Any", cycle)
         self.application.refuse(code, message, cycle.request, self._reply_of(cycle))
 
     def check_time(self, now: float) -> None:

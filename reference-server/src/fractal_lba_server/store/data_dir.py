@@ -17,7 +17,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ..core.policy import Policy
 
@@ -46,12 +46,12 @@ class DataDir:
         lock = _lock(path)
         try:
             _check_layout(path)
-            code, epoch = _region(path, region)
+            code, region_epoch = _region(path, region)
             (path / "policies").mkdir(exist_ok=True, mode=0o700)
         except BaseException:
             os.close(lock)
             raise
-        return cls(path, code, epoch, lock)
+        return cls(path, code, region_epoch, lock)
 
     @property
     def wal(self) -> Path:
@@ -139,7 +139,7 @@ def _region(path: Path, wanted: str | None) -> tuple[str, int]:
     if not file.exists():
         if wanted is None:
             raise DataDirError(f"{path}: no region.json; start the server here first")
-        document = {"region": wanted, "region_epoch": 1}
+        document: dict[str, Any] = {"region": wanted, "region_epoch": 1}
         write_durably(file, json.dumps(document).encode() + b"\n")
     else:
         document = json.loads(file.read_bytes())

@@ -132,22 +132,25 @@ class Index:
         ids.sort()  # neighbours share pages
         last = max(batch[-1].stored.seq, self.applied_seq)
         writer = self._writer
+        # What is kept in memory as well follows the commit: a batch may be rolled back.
+        tenants, kids = dict(self._tenants), self.kids | {row.kid for row in batch}
         writer.execute("BEGIN IMMEDIATE")
         try:
             for tenant, group in groupby(ids, key=itemgetter(0)):
                 _, raws, seqs = zip(*group, strict=True)
-                number = self._tenant_number(tenant)
+                number = self._tenant_number(tenants, tenant)
                 writer.execute(_PUT_IDS, (number, b"".join(raws), orjson.dumps(seqs)))
             text = b"[" + b",".join(texts) + b"]"
             writer.execute(_PUT_OUTCOMES, (batch[0].stored.seq, text))
-            self._keep_kids({row.kid for row in batch})
+            new_kids = [(kid.encode(),) for kid in kids - self.kids]
+            writer.executemany("INSERT OR IGNORE INTO kids VALUES (?)", new_kids)
             writer.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (last,))
             writer.execute("COMMIT")
         except sqlite3.Error:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
             raise
-        self.applied_seq = last
+        self._tenants, self.kids, self.applied_seq = tenants, kids, last
         return last
 
     def _take_slice(
@@ -160,20 +163,13 @@ class Index:
         parts = [f"{s.content}{s.status}{s.outcome.decode()}" for _, s, _ in rows]
         texts.append(orjson.dumps(parts)[1:-1])
 
-    def _keep_kids(self, kids: set[str]) -> None:
-        new = kids - self.kids
-        self._writer.executemany(
-            "INSERT OR IGNORE INTO kids VALUES (?)", [(kid.encode(),) for kid in new]
-        )
-        self.kids = self.kids | new
-
-    def _tenant_number(self, tenant: str) -> int:
-        number = self._tenants.get(tenant)
+    def _tenant_number(self, tenants: dict[str, int], tenant: str) -> int:
+        number = tenants.get(tenant)
         if number is None:
             row = (tenant.encode(),)
             self._writer.execute("INSERT OR IGNORE INTO tenants(id) VALUES (?)", row)
             found = self._writer.execute("SELECT number FROM tenants WHERE id = ?", row).fetchone()
-            number = self._tenants[tenant] = int(found[0])
+            number = tenants[tenant] = int(found[0])
         return number
 
     def count(self) -> int:

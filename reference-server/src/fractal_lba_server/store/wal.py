@@ -6,6 +6,8 @@ one (group commit). Space is zero-filled ahead of the data, so that a sync write
 The bytes themselves are `core/segment.py`.
 """
 
+# tidy: long because writing, rotation, loss and recovery share one account of the open segment
+
 from __future__ import annotations
 
 import errno
@@ -374,9 +376,7 @@ class Wal:
         """Refuse to cut what must have been acknowledged (spec/formats.md 7)."""
         behind = _frames_behind(data, found.end, last_seq + 2)
         if behind > GROUP_FRAMES_MAX:
-            raise WalCorruptError(
-                path, f"{found.fault}, but {behind} whole frames stand behind it"
-            )
+            raise WalCorruptError(path, f"{found.fault}, but {behind} whole frames stand behind it")
 
     def _discard_unborn(
         self, path: Path, closed: list[Path], applied_seq: int, fault: str

@@ -1,0 +1,1 @@
+def check_page(p): return None
