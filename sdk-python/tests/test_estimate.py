@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fractal_lba.estimate import (
@@ -61,6 +61,7 @@ def test_slope_is_the_upper_median(
     assert theil_sen(scales, counts(scales, values)) == slope
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(grids())
 def test_slope_is_one_of_the_pairwise_slopes(
     grid: tuple[tuple[int, ...], dict[str, int]],
@@ -80,6 +81,7 @@ def test_slope_takes_a_list_of_scales_as_json_gives_it() -> None:
     assert theil_sen([2, 4], {"4": 4, "2": 2}) == 1.0
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(grids())
 def test_d_hat_is_in_range_and_on_the_grid_of_billionths(
     grid: tuple[tuple[int, ...], dict[str, int]],
@@ -202,6 +204,7 @@ def point_sets(draw: st.DrawFn) -> tuple[int, list[list[Fraction]]]:
     return dimensions, draw(st.lists(point, min_size=1, max_size=30))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(point_sets(), st.lists(st.integers(1, 60), min_size=2, max_size=8, unique=True))
 def test_counts_of_real_points_are_always_plausible(
     points: tuple[int, list[list[Fraction]]], scales: list[int]
@@ -215,6 +218,7 @@ def test_counts_of_real_points_are_always_plausible(
     assert n_j_plausible(ordered, n_j, dimensions)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(grids(), st.integers(1, 60))
 def test_plausibility_equals_the_rules_in_exact_integers(
     grid: tuple[tuple[int, ...], dict[str, int]], dimensions: int

@@ -21,6 +21,7 @@ from fractal_lba_server.core.segment import (
     encode_frame,
     frames,
     payload_of,
+    payload_of_frame,
     read_frame,
     read_header,
     scan,
@@ -76,7 +77,7 @@ def test_frames_are_read_as_written(
     data = Header(first, GENESIS, 0, 0).to_bytes()
     for i, (meta, body) in enumerate(records):
         frame = encode_frame(first + i, i, meta, body, kind=i % 256)
-        assert payload_of(frame) == frame[8:]
+        assert payload_of(frame) == frame[8:] == payload_of_frame(read_frame(frame, 0))
         data += frame
     found = scan(data + bytes(4 * space))
     assert (found.end, found.footer, found.fault) == (len(data), None, None)

@@ -528,18 +528,13 @@ class Ingest:
         return []
 
     def _on_applied(self, event: ViewApplied, now_ns: int) -> list[Effect]:
-        """Forget what the store holds, but not an id that is being asked about.
+        """Forget what the store holds.
 
-        An answer on its way may say "new" about it, and its entry says otherwise.
+        No answer on its way can say "new" about such an id: an id is asked about only while it
+        has no entry, and gets one only from the answer.
         """
-        kept: list[_Entry] = []
         while self._unapplied and self._unapplied[0].stored.seq <= event.seq:
-            entry = self._unapplied.popleft()
-            if entry.key in self._asking:
-                kept.append(entry)
-            else:
-                del self._recent[entry.key]
-        self._unapplied.extendleft(reversed(kept))
+            del self._recent[self._unapplied.popleft().key]
         return []
 
     # --- the rest
