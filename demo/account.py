@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+Table = list[tuple[str, ...]]
+"""Rows of cells; the first row is the head."""
+
+
 class ExpectationError(Exception):
     """A promise of the demo did not hold in the step named."""
 
@@ -20,11 +24,10 @@ class ExpectationError(Exception):
 
 @dataclass(slots=True)
 class Step:
-    """One heading, its sentences, and a table if there is one (the first row is its head)."""
+    """One heading and what stands under it: paragraphs, and tables."""
 
     title: str
-    lines: list[str] = field(default_factory=list)
-    table: list[tuple[str, ...]] = field(default_factory=list)
+    parts: list[str | Table] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -42,13 +45,13 @@ class Account:
         print(f"\n{title}\n{'-' * len(title)}", flush=True)
 
     def say(self, *lines: str) -> None:
-        """Add sentences to the step."""
-        self.steps[-1].lines.extend(lines)
+        """Add a paragraph to the step, broken into lines for the terminal."""
+        self.steps[-1].parts.append(" ".join(lines))
         print("\n".join(lines), flush=True)
 
-    def show(self, table: list[tuple[str, ...]], *, printed_rows: int) -> None:
+    def show(self, table: Table, *, printed_rows: int) -> None:
         """Add a table to the step; the terminal sees its first rows, the page all of them."""
-        self.steps[-1].table = table
+        self.steps[-1].parts.append(table)
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
         for row in table[: printed_rows + 1]:
             cells = [row[0].ljust(widths[0])]

@@ -25,8 +25,8 @@ from typing import Final
 ORIGIN: Final = "http://page.test"
 PAGE_URL: Final = f"{ORIGIN}/"
 RENDER_TIMEOUT_S: Final = 60
-COLOURS_MIN: Final = 8
-"""A page with letters on it has more colours than this, a blank one has one."""
+VARIETY_MIN: Final = 32
+"""The picture of a page with letters has more byte values than this, that of a blank one four."""
 
 QUIET: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
@@ -64,7 +64,7 @@ def fault_of(drawing: Drawing) -> str | None:
         return f"the page reports {drawing.console[0]}"
     if drawing.requests:
         return f"the page asks for {drawing.requests[0]}"
-    if colours(drawing.png) < COLOURS_MIN:
+    if variety(drawing.png) < VARIETY_MIN:
         return "the page is blank"
     return None
 
@@ -128,11 +128,8 @@ def _proxy(page: bytes) -> Iterator[int]:
         server.server_close()
 
 
-def colours(png: bytes) -> int:
-    """Count different groups of bytes in the lines of a PNG, an upper bound of its colours.
-
-    A blank picture has the same filtered bytes in each line, so the count stays small.
-    """
+def variety(png: bytes) -> int:
+    """Count the byte values in the lines of a PNG: its smooth edges and colours use most of them."""
     data, offset = b"", 8
     while offset < len(png):
         (length,) = struct.unpack_from(">I", png, offset)

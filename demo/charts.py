@@ -16,7 +16,7 @@ LEFT: Final = 46
 RIGHT: Final = 12
 TOP: Final = 14
 PLOT_HEIGHT: Final = 150
-AXIS_HEIGHT: Final = 38
+AXIS_HEIGHT: Final = 28
 POINTS_MAX: Final = 240
 """Most points of one line; a longer series is thinned."""
 
@@ -25,7 +25,8 @@ BUCKETS_PER_DECADE: Final = 8
 
 def months_chart(values: Sequence[float], months: Sequence[str]) -> str:
     """Draw D_hat by month, with a mark at each January."""
-    frame = _Frame(len(values) - 1, 0, _nice_above(max(values)))
+    low, high = math.floor(min(values) * 5) / 5, math.ceil(max(values) * 5) / 5
+    frame = _Frame(len(values) - 1, low, max(high, low + 0.2))
     places = [frame.place(index, value) for index, value in enumerate(values)]
     dots = [
         f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.6">'

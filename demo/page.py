@@ -7,12 +7,11 @@ variables, set once for light and once for dark; paper is always light.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from html import escape
 from string import Template
 from typing import Any, Final
 
-from demo.account import Account, Step
+from demo.account import Account, Step, Table
 from demo.charts import bars_chart, latency_chart, months_chart, progress_chart
 
 ROWS_INLINE_MAX: Final = 12
@@ -53,6 +52,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; margin: .6rem 
 th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: var(--soft); font-weight: 600; }
+figure { margin: 0; }
 svg { display: block; width: 100%; max-width: 36rem; height: auto; margin: .2rem 0; }
 svg text { fill: var(--soft); font: 13px system-ui, "Noto Sans", sans-serif; }
 .grid { stroke: var(--rule); fill: none; }
@@ -65,6 +65,7 @@ svg text { fill: var(--soft); font: 13px system-ui, "Noto Sans", sans-serif; }
   .tiles { grid-template-columns: 1fr 1fr; }
   main { padding: 1.5rem .8rem 2rem; }
   section { padding: .9rem .85rem; }
+  svg text { font-size: 15px; }
   table { font-size: .8rem; }
   th, td { padding: .25rem .3rem; }
 }
@@ -95,8 +96,8 @@ PAGE: Final = Template("""<!doctype html>
 <main>
 <h1>One run of the main job, on real data</h1>
 <p class="lead">Daily weather of Seattle was summarised, signed, submitted and kept while the server
-was killed again and again. Every sentence below was checked when this page was written; the run
-had ended otherwise.</p>
+was killed again and again. What is promised below was checked while it happened; had one promise
+failed, the run would have ended there, without this page.</p>
 <ul class="tiles">$tiles</ul>
 $steps
 $long_tables
@@ -114,13 +115,13 @@ from the National Oceanic and Atmospheric Administration.</p>
 
 def render(account: Account) -> str:
     """Give the page of a finished run."""
-    figures = account.figures
+    figures, steps = account.figures, list(enumerate(account.steps, 1))
     versions = ", ".join(f"{name} {text}" for name, text in figures["versions"].items())
     return PAGE.substitute(
         style=STYLE,
         tiles=_tiles(figures, account.promises_kept),
-        steps="\n".join(_step(number, step, figures) for number, step in enumerate(account.steps, 1)),
-        long_tables="\n".join(_long_table(number, s) for number, s in enumerate(account.steps, 1)),
+        steps="\n".join(_step(number, step, figures) for number, step in steps),
+        long_tables="".join(_long_tables(number, step) for number, step in steps),
         command=escape(figures["command"]),
         versions=escape(versions),
     )
@@ -138,11 +139,14 @@ def _tiles(figures: dict[str, Any], promises_kept: int) -> str:
 
 
 def _step(number: int, step: Step, figures: dict[str, Any]) -> str:
-    parts = [f"<h2>{escape(step.title)}</h2>", f"<p>{_prose(step.lines)}</p>"]
-    if len(step.table) > ROWS_INLINE_MAX:
-        parts.append(f'<p><a href="#table-{number}">All {len(step.table) - 1} records</a></p>')
-    elif step.table and number != OUTCOMES_STEP:
-        parts.append(_table(step.table))
+    parts = [f"<h2>{escape(step.title)}</h2>"]
+    for part in step.parts:
+        if isinstance(part, str):
+            parts.append(f"<p>{_prose(part)}</p>")
+        elif len(part) > ROWS_INLINE_MAX:
+            parts.append(f'<p><a href="#table-{number}">All {len(part) - 1} records</a></p>')
+        elif number != OUTCOMES_STEP:  # its chart shows the same numbers
+            parts.append(_table(part))
     parts += _charts(number, figures)
     return f"<section>{''.join(parts)}</section>"
 
@@ -183,24 +187,27 @@ def _charts(number: int, figures: dict[str, Any]) -> list[str]:
 
 
 def _figure(title: str, chart: str) -> str:
-    return f'<figure style="margin:0"><h3>{escape(title)}</h3>{chart}</figure>'
+    return f"<figure><h3>{escape(title)}</h3>{chart}</figure>"
 
 
-def _long_table(number: int, step: Step) -> str:
-    if len(step.table) <= ROWS_INLINE_MAX:
-        return ""
-    title = step.title.partition(". ")[2]
-    return f'<section id="table-{number}"><h2>{escape(title)}</h2>{_table(step.table)}</section>'
+def _long_tables(number: int, step: Step) -> str:
+    title = escape(step.title.partition(". ")[2])
+    return "".join(
+        f'<section id="table-{number}"><h2>{title}</h2>{_table(part)}</section>'
+        for part in step.parts
+        if not isinstance(part, str) and len(part) > ROWS_INLINE_MAX
+    )
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def _table(rows: Table) -> str:
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:]
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
-def _prose(lines: Sequence[str]) -> str:
-    """Join lines that were broken for a terminal; what stands in backticks is code."""
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(" ".join(lines)))
+def _prose(text: str) -> str:
+    """Escape a paragraph, and set what stands in backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))

@@ -78,7 +78,9 @@ class Region:
             "keys", "new", "--kid", "demo-1", "--tenant", TENANT,
             "--out", str(self.key_file), "--secret-out", str(self._secret),
         )  # fmt: skip
-        token = flk_server("tenants", "token", "new", "--id", "reader", "--out", f"{self.token_file}")
+        token = flk_server(
+            "tenants", "token", "new", "--id", "reader", "--out", f"{self.token_file}"
+        )
         self._tenants.write_text(f"{tenants.rstrip()}\n    read_tokens:\n{_indented(token)}\n")
         flk_server("tenants", "check", str(self._tenants))
 

@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\nAll {account.promises_kept} promises held.")
     if options.browser_check:
         said = check_page(page)
-        print(f"In a browser: {said or 'the page is drawn, reports no error and asks for nothing'}.")
+        print(
+            f"In a browser: {said or 'the page is drawn, reports no error and asks for nothing'}."
+        )
         if said is not None:
             return _refuse("the page is not fit for a browser")
     print(f"Page: {_shown(page)}\nFigures: {_shown(out / 'results.json')}")

@@ -322,12 +322,14 @@ def _say_what_is_left(run: Run, report: LoadReport, back: ReadBack, records: int
     bound = f"below {3 / promised:.2%} with 95 % confidence" if not lost else "not zero"
     account.say(
         f"{gave_up:,} calls gave up while the server was away; the outbox delivered their records",
-        f"later, and {report.survived:,} records turned out to be on the server's disk already,",
-        f"their answers lost with the process. Acknowledged in the end: "
-        f"{len(report.acknowledged):,} of {records:,} in {report.seconds:.1f} s.",
+        f"later. {report.survived:,} records without an answer were on the server's disk already.",
+        f"Acknowledged in the end: {len(report.acknowledged):,} of {records:,}, in "
+        f"{report.seconds:.1f} s.",
+    )
+    account.say(
         f"Then every outcome acknowledged since step 3 was read back: {back.same:,} of {promised:,}",
         f"are there with the same bytes. {lost} of {promised:,} lost: {bound}.",
-        f"{run.kills} kills are a demonstration; `nox -s crash` makes 300.",
+        f"The bound is for records; {run.kills} kills are a demonstration. `nox -s crash` makes 300.",
     )
     account.figures["load"] = {
         "records": records,
@@ -368,7 +370,7 @@ def _end(run: Run) -> None:
     account.say(
         "The server was asked to stop (SIGTERM), finished what it had, and ended with status 0.",
         f"`flk-server fsck` read every byte: {checked['frames']:,} frames in "
-        f"{checked['segments']} segments, {len(checked['faults'])} faults.",
+        f"{checked['segments']} segment{'s'[: checked['segments'] != 1]}, {len(checked['faults'])} faults.",
         f"`flk-server wal dump` shows frame {frame['seq']}: tenant {frame['tenant']}, key",
         f"{frame['kid']}, status {frame['status']}, {frame['bytes']} bytes, id "
         f"{frame['pcs_id'][:16]}...",
@@ -376,6 +378,4 @@ def _end(run: Run) -> None:
     account.figures["fsck"] = checked
     account.figures["frame"] = frame
     account.expect("fsck finds no fault", holds=not checked["faults"])
-    account.expect(
-        "the log holds each record once", holds=checked["frames"] == len(run.promised)
-    )
+    account.expect("the log holds each record once", holds=checked["frames"] == len(run.promised))

@@ -39,7 +39,7 @@ def read(*items: Any, records: int | None = None) -> list[Submitted | FractalLBA
 
 @pytest.mark.parametrize(
     "sizes",
-    [[], [1], [65_536] * 130, [1] * 2000, [1] * 2001, [1, 65_536] * 200, [4094] * 1024 + [4095]],
+    [[], [1], [65_536] * 130, [1] * 2000, [1] * 2001, [1, 65_536] * 200, [65_535] * 64 + [1]],
 )
 def test_batches_keep_order_and_limits_and_waste_no_room(sizes: list[int]) -> None:
     bodies = {size: bytes(size) for size in set(sizes)}

@@ -23,7 +23,7 @@ from real_data import seattle_weather
 
 from fractal_lba import boxes
 from fractal_lba.boxes import BINS, DIRECTIONS, BoxCounter, Coherence, Extent, measure
-from fractal_lba.canonical import jcs
+from fractal_lba.canonical import jcs, rounded
 from fractal_lba.csv_table import CsvTable
 from fractal_lba.errors import ConfigError, FractalLBAError, ValidationError
 from fractal_lba.ids import derive_pcs_id
@@ -112,6 +112,13 @@ def test_every_way_of_counting_cells_counts_the_same(scale: int, dimensions: int
     }
     assert counter.count() == len(cells)
     assert counter.count() == len(cells), "counting changes nothing"
+
+
+def test_a_grid_of_more_cells_than_an_integer_numbers_is_counted_by_its_rows() -> None:
+    # 8192^5 is 2^65: as one 64-bit integer, cells 0 and 4096 of the first axis would be equal.
+    counter = BoxCounter(8192, 5)
+    counter.add(np.array([[0.0] * 5, [0.5, 0.0, 0.0, 0.0, 0.0]]))
+    assert counter.count() == 2
 
 
 def test_cells_are_merged_as_they_double(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,9 +457,9 @@ def test_seattle_weather_by_an_independent_count(weather: Path) -> None:
         for s in DEFAULT_SCALES
     }
     assert (len(rows), record.N_j["64"]) == (1461, 1432)
-    assert (
-        record.merkle_root == rfc6962(chunks(text_of([[float(x) for x in r] for r in rows]))).hex()
-    )
+    text = text_of([[float(x) for x in row] for row in rows])
+    assert record.merkle_root == rfc6962(chunks(text)).hex()
+    assert record.r == rounded(len(zlib.compress(text, 6)) / len(text))
 
 
 def test_seattle_weather_has_the_dimension_of_weather_not_of_its_units(weather: Path) -> None:

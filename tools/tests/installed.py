@@ -45,18 +45,30 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
     )
     (tmp_path / "tenants.yaml").write_bytes(made.stdout)
     listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
-    with subprocess.Popen(
-        [program("flk-server"), "serve", "--data", "data", "--tenants", "tenants.yaml", *listen],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "server.log").open("wb"),
-        text=True,
-    ) as process:
+    log = tmp_path / "server.log"
+    with (
+        log.open("wb") as logged,
+        subprocess.Popen(
+            [
+                program("flk-server"),
+                "serve",
+                "--data",
+                "data",
+                "--tenants",
+                "tenants.yaml",
+                *listen,
+            ],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=logged,
+            text=True,
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             said = process.stdout.readline()
             address = re.search(r"listening on (\S+?),", said)
-            assert address, f"{said!r}\n{(tmp_path / 'server.log').read_text()}"
+            assert address, f"{said!r}\n{log.read_text()}"
             key = (tmp_path / "demo.hex").read_text().strip()
             yield RunningServer(tmp_path, f"http://{address[1]}", key)
         finally:

@@ -274,7 +274,7 @@ def signatures(r: Rejects) -> None:
         for member in ("alg", "kid", "tenant_id"):
             r.add(f"key-{kid}-without-{member.replace('_', '-')}", "Record", record(members, **{member: None}), "member_missing")
         r.add(f"key-{kid}-unknown", "Key", record({**members, "kid": '"k9"'}), "kid_unknown")
-        r.add(f"key-{kid}-tenant-id", "Key", record({**members, "tenant_id": '"tenant-b"'}), "tenant_mismatch")
+        r.add(f"key-{kid}-tenant-id", "Key", record(keys.signed(kid, FULL, 2, tenant="tenant-b")), "tenant_mismatch")
         r.add(f"key-{kid}-tenant-header", "Key", record(members), "tenant_mismatch", [*HEADERS, ["X-Tenant-Id", "tenant-b"]])
         r.add(f"key-{kid}-tenant-header-unknown", "Key", record(members), "tenant_mismatch", [*HEADERS, ["X-Tenant-Id", "tenant-z"]])
         for name, alg in (("none", "none"), ("other", "Ed25519" if kid == "k1" else "HMAC"), ("hs256", "HS256"), ("lower", "hmac"), ("empty", "")):
