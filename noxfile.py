@@ -79,6 +79,7 @@ def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -
     sdk, server = wheels(session)
     needed = [requirement for group in groups for requirement in GROUPS[group]]
     session.install(*options, f"{sdk}[{EXTRAS}]", server, *needed)
+    session.install("--no-deps", *GROUPS["data"])
 
 
 def attempt(session: nox.Session, *command: str, **keywords: Any) -> bool:
@@ -117,7 +118,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: mypy --strict over packages, samples, oracle, tools, bench and demo."""
-    install(session, "tests", "types", "demo")
+    install(session, "tests", "types")
     parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "golden/oracle")
     session.run("mypy", *parts, "tools", "bench", "demo", "noxfile.py")
 
@@ -135,6 +136,7 @@ def tests(session: nox.Session) -> None:
         pytest(session, "sdk-python/tests", "-m", "not long", cover="fractal_lba"),
         pytest(session, f"{server}/core", "-m", "not long", cover="fractal_lba_server"),
         pytest(session, server, *shells, "-m", "not long"),
+        pytest(session, "demo/tests", "--ignore=demo/tests/services"),
         pytest(session, "tools/tests", "-m", "not guides"),
         attempt(session, "coverage", "combine", "--quiet"),
         attempt(session, "coverage", "report", "--fail-under=100", f"--include={PURE}"),
@@ -147,6 +149,7 @@ def sdk(session: nox.Session) -> None:
     """The SDK on every other Python that is found; one that is absent counts as skipped."""
     built, _ = wheels(session)
     session.install(f"{built}[{EXTRAS}]", *GROUPS["tests"])
+    session.install("--no-deps", *GROUPS["data"])
     require(session, pytest(session, "sdk-python/tests", "-m", "not long", *session.posargs))
 
 
@@ -189,7 +192,7 @@ def samples(session: nox.Session) -> None:
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """The main job on real data: a server, signed summaries, refusals, kill -9, a report."""
-    install(session, "demo")
+    install(session)
     session.run("python", "demo/run.py", *session.posargs)
 
 
@@ -229,11 +232,11 @@ def services(session: nox.Session) -> None:
         session.error(f"missing Debian packages: apt-get install {' '.join(missing)}")
     if os.geteuid() != 0:
         session.error("mounting a small disk needs root; .ci/run says how")
-    install(session, "tests", "demo")
+    install(session, "tests")
     require(
         session,
         pytest(session, "reference-server/tests/services"),
-        pytest(session, "demo/tests"),
+        pytest(session, "demo/tests/services"),
     )
 
 

@@ -104,14 +104,16 @@ def _requests_of_page(network_log: bytes) -> tuple[str, ...]:
 @contextmanager
 def _proxy(page: bytes) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        """Answer with the page, and with nothing else."""
+
+        def do_GET(self) -> None:
             is_page = self.path == PAGE_URL
             self.send_response(200 if is_page else 404)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.end_headers()
             self.wfile.write(page if is_page else b"")
 
-        def do_CONNECT(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_CONNECT(self) -> None:
             self.send_error(403)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -129,7 +131,7 @@ def _proxy(page: bytes) -> Iterator[int]:
 
 
 def variety(png: bytes) -> int:
-    """Count the byte values in the lines of a PNG: its smooth edges and colours use most of them."""
+    """Count the byte values in the lines of a PNG: letters with smooth edges use most."""
     data, offset = b"", 8
     while offset < len(png):
         (length,) = struct.unpack_from(">I", png, offset)

@@ -71,10 +71,11 @@ def progress_chart(answered_at_s: Sequence[float], kills: Sequence[tuple[float, 
     bands = []
     for number, (at, away) in enumerate(kills, 1):
         left, right = frame.x(at), frame.x(at + away)
+        area = f"M{left:.1f} {TOP}H{right:.1f}v{PLOT_HEIGHT}H{left:.1f}z"
+        title = f"kill {number}: {away:.2f} s away"
         bands += [
-            f'<rect class="band" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" '
-            f'height="{PLOT_HEIGHT}"><title>kill {number}: {away:.2f} s away</title></rect>',
-            f'<path class="kill" d="M{left:.1f} {TOP}V{TOP + PLOT_HEIGHT}"/>',
+            f'<path class="band" d="{area}"><title>{title}</title></path>',
+            f'<path class="kill" d="M{left:.1f} {TOP}v{PLOT_HEIGHT}"/>',
         ]
     ticks = {at: f"{at:g} s" for at in _ticks(end_s)}
     body = [*bands, *frame.grid("{:,.0f}"), *frame.below(ticks), _path(places)]
@@ -125,7 +126,7 @@ class _Frame:
             _, y = self.place(0, value)
             lines += [
                 f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>',
-                f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{form.format(value)}</text>',
+                _text(LEFT - 6, y + 4, form.format(value), "end"),
             ]
         return lines
 
@@ -137,9 +138,13 @@ class _Frame:
             anchor = "end" if x > WIDTH - RIGHT - 14 else "middle"
             lines += [
                 f'<path class="grid" d="M{x:.1f} {y}v5"/>',
-                f'<text x="{x:.1f}" y="{y + 21}" text-anchor="{anchor}">{escape(name)}</text>',
+                _text(x, y + 21, name, anchor),
             ]
         return lines
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

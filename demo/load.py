@@ -31,9 +31,6 @@ KILL_PAUSE_S_MAX: Final = 0.01
 RECORDED: Final = (200, 202)
 """Statuses of a stored outcome: accepted and done, or escalated."""
 
-KILL_WAIT_S: Final = 60
-"""How long a kill waits for its number of answers before it comes anyway."""
-
 
 @dataclass(frozen=True, slots=True)
 class Kill:
@@ -168,10 +165,15 @@ def run_load(
         ) as client,
         ThreadPoolExecutor(1) as pool,
     ):  # fmt: skip
-        killing = pool.submit(_kill_at, region, books, marks, chance)
-        for item in client.submit_many(records):
-            if item.error is not None:
-                failures[item.error.code] = failures.get(item.error.code, 0) + 1
+        over = threading.Event()
+        killing = pool.submit(_kill_at, region, books, marks, chance, over)
+        try:
+            for item in client.submit_many(records):
+                if item.error is not None:
+                    failures[item.error.code] = failures.get(item.error.code, 0) + 1
+            client.flush(FLUSH_TIMEOUT_S)
+        finally:
+            over.set()
         done = killing.result()
         client.flush(FLUSH_TIMEOUT_S)
         stats = kept.stats()
@@ -197,16 +199,22 @@ def kill_marks(records: int, kills: int, chance: random.Random) -> list[int]:
 
 
 def _kill_at(
-    region: Region, books: Books, marks: Sequence[int], chance: random.Random
+    region: Region,
+    books: Books,
+    marks: Sequence[int],
+    chance: random.Random,
+    over: threading.Event,
 ) -> list[Kill]:
-    done = []
+    """Kill and restart at each mark that is reached before the load is over."""
+    done: list[Kill] = []
     for mark in marks:
-        deadline = time.monotonic() + KILL_WAIT_S
-        while time.monotonic() < deadline and len(books.acknowledged) < mark:
-            time.sleep(0.001)
+        while len(books.acknowledged) < mark and not over.wait(0.001):
+            pass
         time.sleep(chance.uniform(0, KILL_PAUSE_S_MAX))
-        while time.monotonic() < deadline and not books.in_flight:
-            time.sleep(0.0005)
+        while not books.in_flight and not over.wait(0.0005):
+            pass
+        if over.is_set():
+            break
         with books.lock:  # no answer is noted between the count and the signal
             at_s, acknowledged = books.now_s(), len(books.acknowledged)
             in_flight = books.in_flight

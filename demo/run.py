@@ -21,11 +21,11 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from demo.account import Account, ExpectationError  # noqa: E402 - found by the line above
-from demo.browser import check_page  # noqa: E402
-from demo.page import render  # noqa: E402
-from demo.region import CommandError, Region  # noqa: E402
-from demo.story import Run, tell  # noqa: E402
-from fractal_lba import FractalLBAError  # noqa: E402
+from demo.browser import check_page  # noqa: E402 - the same
+from demo.page import render  # noqa: E402 - the same
+from demo.region import CommandError, Region  # noqa: E402 - the same
+from demo.story import Run, tell  # noqa: E402 - the same
+from fractal_lba import FractalLBAError  # noqa: E402 - the same
 
 WINDOWS: Final = 1_432
 """All windows of thirty days that the data has."""

@@ -327,9 +327,14 @@ def _say_what_is_left(run: Run, report: LoadReport, back: ReadBack, records: int
         f"{report.seconds:.1f} s.",
     )
     account.say(
-        f"Then every outcome acknowledged since step 3 was read back: {back.same:,} of {promised:,}",
-        f"are there with the same bytes. {lost} of {promised:,} lost: {bound}.",
-        f"The bound is for records; {run.kills} kills are a demonstration. `nox -s crash` makes 300.",
+        "Then every outcome acknowledged since step 3 was read back:",
+        f"{back.same:,} of {promised:,} are there with the same bytes.",
+        f"{lost} of {promised:,} lost: {bound}. The bound is for records;",
+        f"{run.kills} kills are a demonstration, and `nox -s crash` makes 300.",
+    )
+    account.expect("every kill came", holds=len(report.kills) == run.kills)
+    account.expect(
+        "a kill met records in flight", holds=any(kill.in_flight for kill in report.kills)
     )
     account.figures["load"] = {
         "records": records,
@@ -349,10 +354,6 @@ def _say_what_is_left(run: Run, report: LoadReport, back: ReadBack, records: int
         "latencies_ms": [round(value, 2) for value in report.latencies_ms],
         "answered_at_s": [round(value, 3) for value in report.answered_at_s],
     }
-    account.expect("every kill came", holds=len(report.kills) == run.kills)
-    account.expect(
-        "a kill met records in flight", holds=any(kill.in_flight for kill in report.kills)
-    )
     account.expect("no record has two outcomes", holds=report.contradictions == 0)
     account.expect("the outbox is empty", holds=report.left == 0 and report.dead == 0)
     account.expect("every record is acknowledged", holds=len(report.acknowledged) == records)
@@ -369,8 +370,8 @@ def _end(run: Run) -> None:
     frame = json.loads(dumped)
     account.say(
         "The server was asked to stop (SIGTERM), finished what it had, and ended with status 0.",
-        f"`flk-server fsck` read every byte: {checked['frames']:,} frames in "
-        f"{checked['segments']} segment{'s'[: checked['segments'] != 1]}, {len(checked['faults'])} faults.",
+        f"`flk-server fsck` read every byte of the log: {checked['frames']:,} records, "
+        f"{len(checked['faults'])} faults.",
         f"`flk-server wal dump` shows frame {frame['seq']}: tenant {frame['tenant']}, key",
         f"{frame['kid']}, status {frame['status']}, {frame['bytes']} bytes, id "
         f"{frame['pcs_id'][:16]}...",

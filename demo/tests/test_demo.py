@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def page(quick: tuple[Path, str]) -> str:
     return (quick[0] / "index.html").read_text(encoding="utf-8")
 
 
-def test_verdicts_are_those_of_honest_records_and_of_one_false_claim(figures: dict[str, Any]):
+def test_verdicts_are_those_of_honest_records_and_of_one_false_claim(
+    figures: dict[str, Any],
+) -> None:
     assert figures["outcomes"] == {
         "accepted": 49, "not accepted, escalated: d_hat_out_of_tolerance": 1
     }  # fmt: skip
@@ -60,7 +63,7 @@ def test_verdicts_are_those_of_honest_records_and_of_one_false_claim(figures: di
     assert figures["days"] == 1461
 
 
-def test_duplicate_forgery_and_contradiction_get_their_answers(figures: dict[str, Any]):
+def test_duplicate_forgery_and_contradiction_get_their_answers(figures: dict[str, Any]) -> None:
     assert figures["duplicate"]["same"]
     assert figures["duplicate"]["replayed"]
     assert figures["altered"] == {"status": 401, "code": "signature_invalid"}
@@ -69,7 +72,7 @@ def test_duplicate_forgery_and_contradiction_get_their_answers(figures: dict[str
     }  # fmt: skip
 
 
-def test_a_kill_meets_records_in_flight_and_loses_none(figures: dict[str, Any]):
+def test_a_kill_meets_records_in_flight_and_loses_none(figures: dict[str, Any]) -> None:
     load = figures["load"]
     (kill,) = load["kills"]
     assert 0 < kill["acknowledged"] < WINDOWS
@@ -80,13 +83,13 @@ def test_a_kill_meets_records_in_flight_and_loses_none(figures: dict[str, Any]):
     assert len(load["answered_at_s"]) == WINDOWS
 
 
-def test_log_is_clean_and_holds_each_record_once(figures: dict[str, Any]):
+def test_log_is_clean_and_holds_each_record_once(figures: dict[str, Any]) -> None:
     assert figures["fsck"]["faults"] == []
     assert figures["fsck"]["frames"] == 290
     assert figures["frame"]["seq"] == 1
 
 
-def test_account_ends_with_page_and_total(quick: tuple[Path, str]):
+def test_account_ends_with_page_and_total(quick: tuple[Path, str]) -> None:
     out, said = quick
     last = said.strip().splitlines()[-3:]
     assert last[0] == f"Page: {out / 'index.html'}"
@@ -95,7 +98,7 @@ def test_account_ends_with_page_and_total(quick: tuple[Path, str]):
     assert max(len(line) for line in said.splitlines() if "/" not in line) <= 100
 
 
-def test_no_secret_is_told(quick: tuple[Path, str], page: str):
+def test_no_secret_is_told(quick: tuple[Path, str], page: str) -> None:
     out, said = quick
     key = json.loads((out / "home" / "demo.json").read_text())["key"]
     token = (out / "home" / "token").read_text().strip()
@@ -127,7 +130,7 @@ class Links(HTMLParser):
             self.texts.append(data)
 
 
-def test_page_names_nothing_outside_itself(page: str):
+def test_page_names_nothing_outside_itself(page: str) -> None:
     links = Links()
     links.feed(page)
     anchors = {link[1:] for link in links.fetched if link.startswith("#")}
@@ -138,7 +141,7 @@ def test_page_names_nothing_outside_itself(page: str):
     assert "default-src 'none'" in page
 
 
-def test_page_has_every_step_both_colour_schemes_and_a_form_for_paper(page: str):
+def test_page_has_every_step_both_colour_schemes_and_a_form_for_paper(page: str) -> None:
     assert [int(n) for n in re.findall(r"<h2>(\d)\. ", page)] == list(range(1, 9))
     assert page.count("<svg ") == 4
     dark = re.search(r"prefers-color-scheme: dark\) \{(.*?)\n\}", page, re.DOTALL)
@@ -154,12 +157,12 @@ def test_page_has_every_step_both_colour_schemes_and_a_form_for_paper(page: str)
     assert "break-inside: avoid" in paper[1]
 
 
-def test_page_shows_the_first_outcome_and_the_command(page: str, figures: dict[str, Any]):
+def test_page_shows_the_first_outcome_and_the_command(page: str, figures: dict[str, Any]) -> None:
     assert figures["first_outcome"]["pcs_id"] in page
     assert f"python demo/run.py --windows {WINDOWS} --kills 1" in page
 
 
-def test_text_of_the_account_cannot_become_markup(figures: dict[str, Any]):
+def test_text_of_the_account_cannot_become_markup(figures: dict[str, Any]) -> None:
     account = Account(figures=figures)
     account.step("<b>")
     account.say("<script>", "`<i>`")
@@ -168,14 +171,14 @@ def test_text_of_the_account_cannot_become_markup(figures: dict[str, Any]):
     assert "&lt;script&gt; <code>&lt;i&gt;</code>" in page
 
 
-def test_a_run_whose_load_never_meets_a_kill_fails_and_names_the_step(tmp_path: Path):
+def test_a_run_whose_load_never_meets_a_kill_fails_and_names_the_step(tmp_path: Path) -> None:
     done = run_demo(tmp_path / "out", "--windows", "0")
     assert done.returncode == 1
     assert "demo failed: 7. kill -9 under load: this did not hold: " in done.stderr
     assert not (tmp_path / "out" / "index.html").exists()
 
 
-def test_a_promise_that_does_not_hold_ends_the_run(capsys: pytest.CaptureFixture[str]):
+def test_a_promise_that_does_not_hold_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     account = Account()
     account.step("Arithmetic")
     account.expect("one is one", holds=True)
@@ -187,7 +190,7 @@ def test_a_promise_that_does_not_hold_ends_the_run(capsys: pytest.CaptureFixture
 
 
 class TestReadBack:
-    def test_tells_missing_from_changed(self, monkeypatch: pytest.MonkeyPatch):
+    def test_tells_missing_from_changed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stored = {"a": (200, b"1"), "b": (202, b"2"), "c": (404, b""), "d": (200, b"other")}
 
         class Reader:
@@ -203,9 +206,7 @@ class TestReadBack:
 
 
 @pytest.mark.parametrize(("records", "kills"), [(1432, 3), (240, 1), (40, 8)])
-def test_kills_fall_inside_the_load_in_order(records: int, kills: int):
-    import random
-
+def test_kills_fall_inside_the_load_in_order(records: int, kills: int) -> None:
     for seed in range(50):
         marks = kill_marks(records, kills, random.Random(seed))
         assert marks == sorted(marks)
@@ -214,7 +215,7 @@ def test_kills_fall_inside_the_load_in_order(records: int, kills: int):
         assert marks[-1] < records
 
 
-def test_charts_draw_every_value_inside_the_frame():
+def test_charts_draw_every_value_inside_the_frame() -> None:
     chart = months_chart([0.7, 0.9, 1.1], ["2012-01", "2012-02", "2013-01"])
     assert chart.count("<circle") == 3
     assert chart.count(">2012<") == chart.count(">2013<") == 1

@@ -140,9 +140,7 @@ def members(number: int | str | None = None, **changed: Any) -> dict[str, Any]:
     root = hashlib.sha256(str(number).encode()).hexdigest()
     record = {**BASE, "merkle_root": root, **changed}
     if "pcs_id" not in changed:
-        record["pcs_id"] = derive_pcs_id(
-            record["merkle_root"], record["epoch"], record["shard_id"]
-        )
+        record["pcs_id"] = derive_pcs_id(record["merkle_root"], record["epoch"], record["shard_id"])
     return record
 
 

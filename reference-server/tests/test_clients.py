@@ -258,9 +258,7 @@ def test_client_that_ends_without_a_request_is_let_go(impatient: ServerProcess) 
 
 @pytest.mark.parametrize("size", [MAX_RECORD_BYTES + 1, 8 * 1024 * 1024])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
-def test_sender_of_too_much_hears_so(
-    impatient: ServerProcess, size: int, chunked: bool
-) -> None:
+def test_sender_of_too_much_hears_so(impatient: ServerProcess, size: int, chunked: bool) -> None:
     async def send() -> None:
         wire = await Wire.open(impatient.port)
         if chunked:

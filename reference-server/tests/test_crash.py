@@ -91,9 +91,7 @@ async def _load_and_kill(server: ServerProcess, books: Books, chance: random.Ran
     retries = list(books.unknown)
     before = len(books.promised)
     books.in_flight.append(0)
-    clients = [
-        asyncio.create_task(_load(server.port, books, retries)) for _ in range(CONNECTIONS)
-    ]
+    clients = [asyncio.create_task(_load(server.port, books, retries)) for _ in range(CONNECTIONS)]
     enough = before + chance.randint(1, ANSWERS_MAX)
     while len(books.promised) < enough and not any(client.done() for client in clients):
         await asyncio.sleep(0)

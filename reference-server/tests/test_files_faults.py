@@ -149,9 +149,7 @@ def cut_and_recover(files: DiskFiles, chance: random.Random, writer: Writer | No
 
 
 @pytest.mark.parametrize("takes_effect", [False, True], ids=["before", "after"])
-def test_power_cut_at_every_call_loses_nothing_synced(
-    tmp_path: Path, takes_effect: bool
-) -> None:
+def test_power_cut_at_every_call_loses_nothing_synced(tmp_path: Path, takes_effect: bool) -> None:
     calls = calls_of_a_run(tmp_path / "plain")
     assert {"open", "pwrite", "fdatasync", "fsync", "fsync_dir", "ftruncate", "chmod",
             "rename", "close"} <= set(calls)  # fmt: skip
@@ -211,8 +209,8 @@ def runs_with_a_fault(
             writer.run(FRAMES)
         except OSError as found:
             # The very first segment: the server says so and does not start.
-            assert found.errno == error
-            assert writer.synced == 0
+            if found.errno != error or writer.synced:
+                raise
             writer.failed = str(found)
         yield files, writer, f"{name} {number}"
 

@@ -53,8 +53,9 @@ def change(server: ServerProcess, document: dict[str, Any]) -> None:
     write_tenants(server.home, document)
     server.signal(signal.SIGHUP)
     wait_until(
-        lambda: len(server.events("tenants_loaded")) + len(server.events("tenants_refused"))
-        > before
+        lambda: (
+            len(server.events("tenants_loaded")) + len(server.events("tenants_refused")) > before
+        )
     )
 
 
@@ -98,9 +99,7 @@ def test_keys_overlap_until_the_old_one_is_revoked(server: ServerProcess) -> Non
     assert submitted(server, ACME).code == "key_inactive"
     assert submit(server.port, old.body).code == "key_inactive", "a duplicate needs a key as well"
     assert get(server.port, old.pcs_id).body == first.body, "what was recorded stays readable"
-    resigned = signed(
-        signer=NEW, **{name: old.record[name] for name in ("merkle_root", "pcs_id")}
-    )
+    resigned = signed(signer=NEW, **{name: old.record[name] for name in ("merkle_root", "pcs_id")})
     again = submit(server.port, resigned.body)
     assert (again.headers["idempotency-replayed"], again.body) == ("true", first.body)
 
@@ -124,9 +123,7 @@ BROKEN: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize("text", [row[1] for row in BROKEN], ids=[row[0] for row in BROKEN])
-def test_broken_file_keeps_the_last_good_one_and_says_so(
-    server: ServerProcess, text: str
-) -> None:
+def test_broken_file_keeps_the_last_good_one_and_says_so(server: ServerProcess, text: str) -> None:
     assert submitted(server, ACME).status == 200
     (server.home / "tenants.yaml").write_text(text, encoding="utf-8")
     server.signal(signal.SIGHUP)

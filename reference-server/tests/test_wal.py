@@ -106,12 +106,13 @@ def test_frames_are_synced_in_order_and_read_as_written(tmp_path: Path) -> None:
 def test_frames_that_come_during_a_sync_share_the_next(tmp_path: Path) -> None:
     files = GatedFiles()
     groups: list[int] = []
-    with opened(
-        tmp_path, files=files, on_commit=lambda frames, *_: groups.append(frames)
-    ) as (wal, said):
+    with opened(tmp_path, files=files, on_commit=lambda frames, *_: groups.append(frames)) as (
+        wal,
+        said,
+    ):
         files.gate.clear()
         wal.append([(1, frame(1))])
-        wait_until(lambda: wal._queue.empty())
+        wait_until(wal._queue.empty)
         for seq in range(2, 101):
             wal.append([(seq, frame(seq))])
         assert said.empty()
@@ -194,7 +195,7 @@ def test_start_after_a_close_goes_on_in_a_new_segment(tmp_path: Path) -> None:
     last.unlink()
     with opened(tmp_path, segment_bytes=2_000) as (wal, said):
         assert wal.recovered.next_seq == first_of_last
-        assert wal.recovered.last_hlc == first_of_last - 1 << 16
+        assert wal.recovered.last_hlc == (first_of_last - 1) << 16
         write(wal, said, first_of_last, 20)
     assert bodies(tmp_path) == written(1, 20)
 
@@ -232,8 +233,8 @@ def test_tail_torn_at_every_byte_of_the_last_frame_is_cut(tmp_path: Path) -> Non
             assert bodies(folder) == written(1, 3)
             wal._threads = []
             wal.stop()
+            (folder / segment(source).name).write_bytes(whole[:end] + tail)
             with pytest.raises(WalCorruptError, match=f"byte {last.offset}.*index holds number 4"):
-                (folder / segment(source).name).write_bytes(whole[:end] + tail)
                 Wal(folder, notify=said.put, applied_seq=4)
 
 
@@ -299,7 +300,9 @@ def test_torn_group_is_cut(tmp_path: Path) -> None:
 def test_index_ahead_of_the_log_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path) as (wal, said):
         write(wal, said, 1, 3)
-    with pytest.raises(WalCorruptError, match="data ends at byte .*, but the index holds number 4"):
+    with pytest.raises(
+        WalCorruptError, match=r"data ends at byte \d+, but the index holds number 4"
+    ):
         Wal(tmp_path, notify=print, applied_seq=4)
     empty = tmp_path / "empty"
     with pytest.raises(WalCorruptError, match="the log ends at 0, but the index holds number 1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("width", [900, 500])
-def test_browser_draws_the_page_light_and_dark_without_fault(chromium: str, page: Path, width: int):
+def test_browser_draws_the_page_light_and_dark_without_fault(
+    chromium: str, page: Path, width: int
+) -> None:
     light = draw(chromium, page, width=width)
     dark = draw(chromium, page, width=width, dark=True)
     assert fault_of(light) is None
@@ -35,7 +38,7 @@ def test_browser_draws_the_page_light_and_dark_without_fault(chromium: str, page
     assert light.png != dark.png
 
 
-def test_page_is_fit_for_a_browser(page: Path):
+def test_page_is_fit_for_a_browser(page: Path) -> None:
     assert check_page(page) is None
 
 
@@ -48,11 +51,9 @@ def test_page_is_fit_for_a_browser(page: Path):
         ("", "the page is blank"),
     ],
 )
-def test_faults_of_a_page_are_found(chromium: str, tmp_path: Path, body: str, fault: str):
+def test_faults_of_a_page_are_found(chromium: str, tmp_path: Path, body: str, fault: str) -> None:
     page = tmp_path / "page.html"
     page.write_text(f'<!doctype html><link rel="icon" href="data:,"><title>t</title>{body}')
     found = fault_of(draw(chromium, page))
     assert found is not None
-    import re
-
     assert re.search(fault, found)

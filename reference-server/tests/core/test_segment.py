@@ -32,8 +32,7 @@ HEADER = Header(FIRST, GENESIS, 1_768_478_400_000, 7)
 FOOTER = Footer(3, bytes(range(32)), bytes(range(32, 64)))
 RECORDS = [(b'{"a":1}', b"first body"), (b"", b""), (b"m" * 300, b"\0" * 70)]
 FRAMES = [
-    encode_frame(FIRST + i, (FIRST + i) << 16, meta, body)
-    for i, (meta, body) in enumerate(RECORDS)
+    encode_frame(FIRST + i, (FIRST + i) << 16, meta, body) for i, (meta, body) in enumerate(RECORDS)
 ]
 OPEN = HEADER.to_bytes() + b"".join(FRAMES)
 WRITTEN = [(FIRST + i, meta, body) for i, (meta, body) in enumerate(RECORDS)]
@@ -194,4 +193,6 @@ def test_facts_longer_than_their_frame_are_refused() -> None:
 def test_worked_example_of_the_format() -> None:
     frame = encode_frame(1, 0x0001_0000, b"{}", b"[]")
     assert frame[:4].hex() == "00000017"
-    assert frame[8:].hex() == "01" "0000000000000001" "0000000000010000" "0002" "7b7d" "5b5d"
+    assert frame[8:].hex() == "".join(
+        ("01", "0000000000000001", "0000000000010000", "0002", "7b7d", "5b5d")
+    )

@@ -312,8 +312,9 @@ def _text(value: Any) -> str:
 
 if orjson is not None:
     _SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-    # Releases before 3.13 write exponents where ECMAScript does not.
-    _WRITES_EXPONENTS_LATE: Final = orjson.dumps([1e-5, 1e-7]) == b"[0.00001,1e-7]"
+    # Older releases write exponents where ECMAScript does not, and without the sign that
+    # `_may_differ` looks for.
+    _WRITES_EXPONENTS_LATE: Final = orjson.dumps([1e-5, 1e-7, 1e16]) == b"[0.00001,1e-7,1e+16]"
 
 
 def _may_differ(text: bytes) -> bool:

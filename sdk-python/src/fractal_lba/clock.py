@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from typing import Protocol
@@ -55,6 +54,8 @@ class SystemClock:
 
     async def wait_async(self, wait_ms: int) -> None:
         """Wait, never shorter; a cancelled task stops waiting."""
+        import asyncio  # noqa: PLC0415 - a program without an event loop does not load it
+
         end = time.monotonic() + wait_ms / 1000
         while (left_s := end - time.monotonic()) > 0:  # noqa: ASYNC110 - no event comes
             await asyncio.sleep(left_s)
