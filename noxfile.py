@@ -30,12 +30,11 @@ GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXTRAS = "cli,ed25519,fast,httpx,signals"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEWEST = "3.14"
+HANG_S = 300
+"""A guard against a test that hangs; no test concludes anything from how long it took."""
+CRASH = "reference-server/tests/test_crash.py"
 PURE = ",".join(f"*/fractal_lba/{name}.py" for name in PURE_SDK) + ",*/fractal_lba_server/core/*"
-SERVICES = {
-    "chromium": "chromium",
-    "mkfs.ext4": "e2fsprogs",
-    "mount": "mount",
-}
+SERVICES = {"chromium": "chromium", "mkfs.ext4": "e2fsprogs", "mount": "mount"}
 """Commands that `nox -t services` needs, and the Debian packages that hold them."""
 
 wheels_of_this_run: list[str] = []
@@ -100,7 +99,8 @@ def require(session: nox.Session, *passed: bool) -> None:
 def pytest(session: nox.Session, *arguments: str, cover: str = "") -> bool:
     """Run pytest on what is installed; `cover` names a package whose branches are recorded."""
     start = ["coverage", "run", f"--source={cover}", "-m"] if cover else ["python", "-m"]
-    return attempt(session, *start, "pytest", *arguments, env={"FLK_DIST": str(DIST)})
+    guard = f"--timeout={HANG_S}"
+    return attempt(session, *start, "pytest", guard, *arguments, env={"FLK_DIST": str(DIST)})
 
 
 @nox.session
@@ -214,7 +214,7 @@ def crash(session: nox.Session) -> None:
     """More kills than `tests` has: 300, or as many as `-- KILLS` says."""
     install(session, "tests")
     session.env["FLK_KILLS"] = session.posargs[0] if session.posargs else "300"
-    require(session, pytest(session, "reference-server/tests/test_crash.py", "-s"))
+    require(session, pytest(session, CRASH, "-s", "--timeout=0"))
 
 
 @nox.session(default=False)
@@ -245,4 +245,4 @@ def long(session: nox.Session) -> None:
     """Hours rather than minutes: every test that is marked long."""
     install(session, "tests")
     parts = [f"{part}/tests" for part in ("sdk-python", "reference-server", "golden")]
-    require(session, *[pytest(session, part, "-m", "long", *session.posargs) for part in parts])
+    require(session, *[pytest(session, part, "-m", "long", "--timeout=0") for part in parts])

@@ -43,7 +43,7 @@ section { background: var(--card); border: 1px solid var(--rule); border-radius:
 .tiles b { display: block; font-size: 1.45rem; color: var(--main); font-weight: 650;
   font-variant-numeric: tabular-nums; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .88em; }
-code { overflow-wrap: anywhere; }
+p code { white-space: nowrap; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; padding: .7rem .8rem;
   border: 1px solid var(--rule); border-radius: .35rem; background: var(--paper); }
 .wide { overflow-x: auto; }
@@ -78,6 +78,7 @@ svg text { fill: var(--soft); font: 13px system-ui, "Noto Sans", sans-serif; }
   section { border-width: 1px 0 0; padding: .6rem 0; }
   svg, pre, tr, .tiles, figure { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
+  section[id] { break-before: page; }
 }
 """
 
@@ -131,7 +132,7 @@ def _tiles(figures: dict[str, Any], promises_kept: int) -> str:
     load = figures["load"]
     tiles = (
         (f"{load['checked']:,}", "acknowledged outcomes read back"),
-        (f"{load['lost']}", f"lost: below {load['bound_95']:.2%} with 95 % confidence"),
+        (f"{load['lost']}", f"lost: below {load['bound_95'] * 100:.2f} % with 95 % confidence"),
         (f"{len(load['kills'])}", "kills of the server under load"),
         (f"{promises_kept}", f"promises held, in {figures['seconds']:.0f} seconds"),
     )

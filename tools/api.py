@@ -51,8 +51,9 @@ def describe(name: str, value: Any, public: set[str]) -> Iterator[str]:
 def describe_class(name: str, value: type, public: set[str]) -> Iterator[str]:
     """Yield a class, its constructor if it has its own, and what a caller may use of it."""
     bases = [base.__qualname__ for base in value.__bases__ if base.__qualname__ in public]
-    own = [kind for kind in value.__mro__ if kind is value or kind.__qualname__ not in public]
-    own = [kind for kind in own if kind.__module__.startswith("fractal_lba")]
+    told = {k for base in value.__mro__[1:] if base.__qualname__ in public for k in base.__mro__}
+    own = [kind for kind in value.__mro__ if kind is value or kind not in told]
+    own = [k for k in own if k.__module__.partition(".")[0] not in sys.stdlib_module_names]
     start = f"class {name}({', '.join(bases)})" if bases else f"class {name}"
     built = any("__init__" in vars(kind) for kind in own) and not is_protocol(value)
     yield from call(start, value) if built else iter((start,))

@@ -94,7 +94,7 @@ def test_account_ends_with_page_and_total(quick: tuple[Path, str]) -> None:
     last = said.strip().splitlines()[-3:]
     assert last[0] == f"Page: {out / 'index.html'}"
     assert re.fullmatch(r"Total: \d+\.\d s", last[2])
-    assert "0 of 290 lost: below 1.03% with 95 % confidence" in said
+    assert "0 of 290 lost: below 1.03 % with 95 % confidence" in said
     assert max(len(line) for line in said.splitlines() if "/" not in line) <= 100
 
 

@@ -410,6 +410,7 @@ class RunningRegion:
     region: Region
     port: int
     log: Path
+    stopped: asyncio.Task[int]
     status: int | None = None
 
 
@@ -422,12 +423,14 @@ async def running_region(home: Path) -> AsyncIterator[RunningRegion]:
         region = Region(load_config(home / "flk.yaml"), log)
         public, _ = await region.start()
         stopped = asyncio.create_task(region.stopped())
-        running = RunningRegion(region, public.port, path)
+        running = RunningRegion(region, public.port, path, stopped)
         try:
             yield running
         finally:
             if not stopped.done():
                 os.kill(os.getpid(), signal.SIGTERM)
             running.status = await asyncio.wait_for(stopped, HANG_S)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                asyncio.get_running_loop().remove_signal_handler(number)
             gc.unfreeze()
             gc.set_threshold(*thresholds)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import signal
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import pytest
 from fault_files import GatedFiles
 from region import (
+    ACME,
+    ED25519,
     HANG_S,
     SETTLE_S,
     ServerProcess,
@@ -24,6 +29,7 @@ from region import (
 )
 
 from fractal_lba.canonical import MAX_RECORD_BYTES
+from fractal_lba_server.server import EXIT_LOG_FAILED
 
 CONNECTIONS = 40
 IMPATIENT = {
@@ -104,7 +110,7 @@ def test_trickled_head_ends_in_408(impatient: ServerProcess) -> None:
 def test_slow_body_ends_in_408_with_a_problem(
     impatient: ServerProcess, framing: bytes, pause_s: float
 ) -> None:
-    async def hang() -> bytes:
+    async def hang() -> None:
         wire = await Wire.open(impatient.port)
         wire.send(HEAD + framing)
 
@@ -245,6 +251,60 @@ def test_half_closed_client_hears_its_answers(tmp_path: Path) -> None:
 
     with files_are(files):
         run(half_close())
+
+
+def test_stop_answers_what_was_taken(tmp_path: Path) -> None:
+    files = GatedFiles()
+    records = [signed() for _ in range(20)]
+
+    async def stop() -> None:
+        async with running_region(write_home(tmp_path)) as running:
+            files.gate.clear()
+            wires = [await Wire.open(running.port) for _ in records]
+            for wire, record in zip(wires, records, strict=True):
+                wire.send(request_bytes(record.body))
+            while len(running.region.driver._replies) < len(records):
+                await asyncio.sleep(SETTLE_S)
+            os.kill(os.getpid(), signal.SIGTERM)
+            while running.region.driver.closed() is None:
+                await asyncio.sleep(SETTLE_S)
+            files.gate.set()
+            for wire, record in zip(wires, records, strict=True):
+                reply = await wire.reply()
+                assert (reply.status, reply.outcome["pcs_id"]) == (200, record.pcs_id)
+                wire.close()
+        assert running.status == 0
+
+    with files_are(files):
+        run(stop())
+
+
+@pytest.mark.parametrize("alg", ["HMAC", "Ed25519"])
+def test_failed_sync_answers_everybody_who_waits_once(tmp_path: Path, alg: str) -> None:
+    files = GatedFiles()
+    signer, tenant = (ACME, "acme") if alg == "HMAC" else (ED25519, "beta")
+    records = [signed(signer=signer, tenant=tenant) for _ in range(20)]
+
+    async def fail() -> None:
+        async with running_region(write_home(tmp_path)) as running:
+            files.gate.clear()
+            wires = [await Wire.open(running.port) for _ in records]
+            for wire, record in zip(wires, records, strict=True):
+                wire.send(request_bytes(record.body))
+            while len(running.region.driver._replies) < len(records):
+                await asyncio.sleep(SETTLE_S)
+            files.errors["fdatasync"] = errno.EIO
+            files.gate.set()
+            for wire in wires:
+                reply = await wire.reply()
+                assert (reply.status, reply.code) == (503, "unavailable")
+                wire.close()
+            await asyncio.wait_for(running.stopped, HANG_S)
+        assert running.status == EXIT_LOG_FAILED
+
+    with files_are(files):
+        run(fail())
+    assert "Traceback" not in (tmp_path / "region.log").read_text(encoding="utf-8")
 
 
 def test_client_that_ends_without_a_request_is_let_go(impatient: ServerProcess) -> None:

@@ -275,6 +275,33 @@ def test_locked_index_closes_no_door_and_loses_nothing(home: Path) -> None:
     assert server.stop() == 0
 
 
+def test_index_that_cannot_follow_closes_the_gate_until_it_can(tmp_path: Path) -> None:
+    store = {"recent_max": 5, "apply_interval_s": 0.01}
+    server = ServerProcess(write_home(tmp_path, store=store))
+    server.start()
+    holder = sqlite3.connect(server.data / "index.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    outcomes = {body: submit(server.port, body).body for body in (signed().body for _ in range(5))}
+    refused = signed()
+    assert submit(server.port, refused.body).code == "unavailable"
+    health = ask(server.port, "GET", "/health")
+    assert (health.status, "too far behind" in health.problem["detail"]) == (503, True)
+    holder.execute("ROLLBACK")
+    holder.close()
+    wait_until(lambda: ask(server.port, "GET", "/health").status == 200)
+    assert submit(server.port, refused.body).headers["idempotency-replayed"] == "false"
+    wait_until(lambda: waiting_outcomes(server) == 0)
+    expect_replays(server, outcomes)
+    assert server.stop() == 0
+
+
+def waiting_outcomes(server: ServerProcess) -> float:
+    """Count the outcomes that the index does not hold yet, as the metrics say."""
+    lines = ask(server.admin_port, "GET", "/metrics").body.decode().splitlines()
+    (line,) = [line for line in lines if line.startswith("flk_recent_outcomes{")]
+    return float(line.rpartition(" ")[2])
+
+
 # --- whose directory it is -----------------------------------------------------------------
 
 

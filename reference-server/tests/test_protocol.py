@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from fractal_lba_server.net.protocol import (
+    Application,
     Reply,
     Request,
     WireLimits,
@@ -46,11 +47,15 @@ async def no_asgi(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def listener(limits: WireLimits = LIMITS) -> AsyncIterator[int]:
+async def listener(
+    limits: WireLimits = LIMITS, application: Application | None = None
+) -> AsyncIterator[int]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
+    protocol = bound_connection(application or Echo(), limits)
     config = uvicorn.Config(
-        no_asgi, http=bound_connection(Echo(), limits), lifespan="off", log_config=None
+        no_asgi, http=protocol, lifespan="off", log_config=None,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([sock]))

@@ -1,5 +1,7 @@
 """Every route and every status of the contract, asked of a real process over a real socket."""
 
+# tidy: long because it is one table of the whole public contract
+
 from __future__ import annotations
 
 import json

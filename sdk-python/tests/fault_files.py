@@ -10,12 +10,11 @@ import errno
 from dataclasses import dataclass, field
 from typing import Any
 
-
 REBOOT_MS = 60_000
 """How old everything is when the machine is back."""
 
 
-class Stopped(BaseException):  # noqa: N818 - not an error: the machine is gone
+class Stopped(BaseException):
     """The machine has stopped: nobody catches this."""
 
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from fractal_lba.canonical import jcs
 from fractal_lba.testing import outcome_body
@@ -68,7 +68,7 @@ def recorded(status: int = 200, *, replayed: bool = False, **step: object) -> St
         "PCS-Level": "durable",
         "X-Request-Id": "req-1",
     }
-    return Step(status, headers, body, **step)  # type: ignore[arg-type]
+    return Step(status, headers, body, **step)  # type: ignore[arg-type]  # fields of Step
 
 
 def _verdict(status: int) -> dict[str, object]:
@@ -77,26 +77,23 @@ def _verdict(status: int) -> dict[str, object]:
     return {"accepted": False, "escalated": True, "reason": "n_j_implausible"}
 
 
-def refused(
-    status: int, code: str, headers: dict[str, str] | None = None, **step: object
-) -> Step:
+def refused(status: int, code: str, headers: dict[str, str] | None = None, **step: object) -> Step:
     """Answer with a problem document."""
     body = jcs({"type": "about:blank", "title": code, "status": status, "code": code})
     named = {"Content-Type": "application/problem+json", "X-Request-Id": "req-2"}
-    return Step(status, {**named, **(headers or {})}, body, **step)  # type: ignore[arg-type]
+    return Step(status, {**named, **(headers or {})}, body, **step)  # type: ignore[arg-type]  # fields of Step
 
 
 class ScriptedServer:
     """Listen on a port of loopback and play the script."""
 
-    def __init__(
-        self, script: Iterable[Step] = (), *, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, script: Iterable[Step] = (), *, tls: ssl.SSLContext | None = None) -> None:
         self._script = iter(script)
         self._tls = tls
         self._lock = threading.Lock()
         self._last: Step | None = None
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = int(self._listener.getsockname()[1])
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -105,10 +102,6 @@ class ScriptedServer:
         self.arrived = threading.Semaphore(0)
         self.in_flight = 0
         self.in_flight_max = 0
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -155,10 +148,9 @@ class ScriptedServer:
             self._run(self._serve, connection, self.connections)
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        raw = connection
         try:
             if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+                connection = self._secure(connection)
             reader = connection.makefile("rb")
             with reader:
                 while (seen := _read_request(reader, number)) is not None:
@@ -168,8 +160,24 @@ class ScriptedServer:
             return
         finally:
             with self._lock:
-                self._open.discard(raw)
+                self._open.discard(connection)
             connection.close()
+
+    def _secure(self, connection: socket.socket) -> socket.socket:
+        """Wrap a connection; wrapping takes the descriptor out of the plain socket."""
+        assert self._tls is not None
+        secured = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        with self._lock:
+            self._open.discard(connection)
+            self._open.add(secured)
+        try:
+            secured.do_handshake()
+        except OSError:
+            with self._lock:
+                self._open.discard(secured)
+            secured.close()
+            raise
+        return secured
 
     def _play(self, connection: socket.socket, seen: Seen) -> bool:
         """Answer one request; say whether the connection goes on."""
@@ -213,18 +221,21 @@ def _shut(connection: socket.socket) -> None:
         return
 
 
-def _read_request(reader: object, number: int) -> Seen | None:
+def _read_request(reader: BinaryIO, number: int) -> Seen | None:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        line = reader.readline()  # type: ignore[attr-defined]
-        if not line:
+        line = reader.readline()
+        if not line.endswith(b"\n"):
             return None
         head += line
     first, *lines = head.decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ")
     fields = (line.split(": ", 1) for line in lines if line)
     headers = {name.lower(): value for name, value in fields}
-    body = reader.read(int(headers.get("content-length", "0")))  # type: ignore[attr-defined]
+    length = int(headers.get("content-length", "0"))
+    body = reader.read(length)
+    if len(body) < length:
+        return None
     return Seen(method, path, headers, body, number)
 
 

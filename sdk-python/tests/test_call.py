@@ -1,5 +1,7 @@
 """The core of a call, stepped by hand: no thread, no socket, no clock."""
 
+# tidy: long because each test is one sentence of one contract
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence

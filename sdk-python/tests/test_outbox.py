@@ -37,7 +37,7 @@ LETTER = Letter(
 
 
 def put(number: int, **changes: object) -> bytes:
-    return encode(replace(LETTER, id=f"{number:016x}", **changes).frame())  # type: ignore[arg-type]
+    return encode(replace(LETTER, id=f"{number:016x}", **changes).frame())  # type: ignore[arg-type]  # members of any type
 
 
 def mark(t: str, number: int, **facts: str) -> bytes:

@@ -34,7 +34,9 @@ def scheduled(*numbers: int, width_max: int = 16) -> Schedule:
     return schedule
 
 
-def take(schedule: Schedule, now_ms: int = 0, limit: int = 1000, bytes_max: int = 10**9) -> list[int]:
+def take(
+    schedule: Schedule, now_ms: int = 0, limit: int = 1000, bytes_max: int = 10**9
+) -> list[int]:
     ids = schedule.take(now_ms, limit=limit, bytes_max=bytes_max)
     return [int(id, 16) for id in ids]
 
@@ -185,3 +187,18 @@ def test_a_moved_entry_is_the_same_entry() -> None:
     schedule.move(replace(entry(1), length=10**6))
     schedule.move(entry(9))
     assert take(schedule) == [1]
+
+
+def test_what_moved_or_is_parked_is_not_due() -> None:
+    schedule = scheduled(1, 2)
+    assert take(schedule, limit=1) == [1]
+    schedule.pause(name(1), "tenant")
+    assert schedule.next_due_ms() == 0  # the second waits; taking it shows that it is paused
+    assert take(schedule) == []
+    assert schedule.next_due_ms() is None
+    schedule.resume()
+    schedule.hurry()
+    assert take(schedule, limit=1) == [1]
+    schedule.postpone(name(1), Later(50), 0, 0.0)
+    schedule.drop(name(2))
+    assert schedule.next_due_ms() == 50

@@ -21,7 +21,7 @@ from .core.segment import GENESIS, HEADER_BYTES, Frame, SegmentError, payload_of
 from .core.verify import outcome_bytes, verify
 from .store.data_dir import DataDir
 from .store.sqlite import Index
-from .store.wal import WalCorruptError, closed_hash, read_segment, segment_paths
+from .store.wal import WalCorruptError, check_cut, closed_hash, read_segment, segment_paths
 
 
 @dataclass(slots=True)
@@ -88,8 +88,10 @@ def _check_segment(
         report.frames += 1
         report.last_seq = frame.seq
     if path.suffix == ".open":
-        if found.fault is not None:
-            report.torn_bytes = len(path.read_bytes()[found.end :].rstrip(b"\0"))
+        data = path.read_bytes()
+        check_cut(path, data, found)
+        if found.footer is None:  # a close that did not come to its end is no torn tail
+            report.torn_bytes = len(data[found.end :].rstrip(b"\0"))
         return prev
     if found.fault is not None:
         raise WalCorruptError(path, found.fault)

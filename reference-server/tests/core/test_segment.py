@@ -193,6 +193,4 @@ def test_facts_longer_than_their_frame_are_refused() -> None:
 def test_worked_example_of_the_format() -> None:
     frame = encode_frame(1, 0x0001_0000, b"{}", b"[]")
     assert frame[:4].hex() == "00000017"
-    assert frame[8:].hex() == "".join(
-        ("01", "0000000000000001", "0000000000010000", "0002", "7b7d", "5b5d")
-    )
+    assert frame[8:].hex() == "010000000000000001000000000001000000027b7d5b5d"

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from .base import (
-    DRAWING,
     HEALTH_TIMEOUT_MS,
     AnyRecord,
     BaseClient,
@@ -30,6 +29,7 @@ from .base import (
     checked_concurrency,
 )
 from .call import (
+    Answer,
     Call,
     Deliver,
     Doze,
@@ -43,7 +43,6 @@ from .call import (
     Sleep,
     Take,
     Tell,
-    Turn,
     probed,
     read_health,
 )
@@ -52,14 +51,11 @@ from .errors import ConfigError, FractalLBAError, error_for
 from .hooks import OutboxEvent
 from .http import RawResponse, Request
 from .many import end, in_order_async
-from .outbox import Letter
 from .outcome import Outcome, Submitted
-from .schedule import Due, Later
+from .schedule import Later
 from .spool import OutboxStats
 
 T = TypeVar("T")
-
-Answer = RawResponse | Letter | Due | FractalLBAError | None
 
 ENTER_POLL_S: Final = 0.02
 """How often a call that waits for a place looks at its deadline."""
@@ -298,10 +294,6 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
                 watcher.cancel()
             if run.unsettled:  # a cancelled task: the outbox goes on with its entries
                 self._settle_all(run.unsettled)
-
-    def _turn(self, effect: Effect, answer: Answer) -> Turn:
-        u = self._random.random() if isinstance(effect, DRAWING) else 0.0
-        return Turn(self._clock.now_ms(), self._clock.monotonic_ms(), u, answer)
 
     async def _perform(self, effect: Effect, run: _Run) -> Answer:
         match effect:

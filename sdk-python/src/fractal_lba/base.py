@@ -14,14 +14,17 @@ from typing import Any, Final, Generic, TypeVar
 
 from . import deliver
 from .call import (
+    Answer,
     Answers,
     Bounds,
     Call,
+    Effect,
     Enter,
     Probe,
     Send,
     Spec,
     State,
+    Turn,
     batch_spec,
     exchange,
     get_spec,
@@ -269,6 +272,10 @@ class BaseClient(Generic[TransportT, ClockT]):
             else _milliseconds("total_timeout_s", total_timeout_s)
         )
         return self._clock.monotonic_ms() + total_ms
+
+    def _turn(self, effect: Effect, answer: Answer) -> Turn:
+        u = self._random.random() if isinstance(effect, DRAWING) else 0.0
+        return Turn(self._clock.now_ms(), self._clock.monotonic_ms(), u, answer)
 
     # --- checks ---------------------------------------------------------------------------------
 

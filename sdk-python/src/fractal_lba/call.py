@@ -139,6 +139,9 @@ class Doze:
 Effect = Send | Sleep | Probe | Tell | Enter | Keep | Settle | Take | Deliver | Doze
 
 
+Answer = RawResponse | Letter | Due | FractalLBAError | None
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What came of an effect, and when: Unix time, a clock that never goes back, and chance."""
@@ -146,7 +149,7 @@ class Turn:
     now_ms: int
     monotonic_ms: int
     u: float
-    answer: RawResponse | Letter | Due | FractalLBAError | None = None
+    answer: Answer = None
 
 
 Call = Generator[Effect, Turn, T]
@@ -205,7 +208,7 @@ def submit_spec(
             min_ack=min_ack,
         )
 
-    def read(response: Response, attempts: int, now_ms: int) -> Submitted:  # noqa: ARG001
+    def read(response: Response, attempts: int, now_ms: int) -> Submitted:  # noqa: ARG001 - every read gets all facts
         return read_submitted(response, signed.pcs_id, attempts=attempts)
 
     return Spec("submit", build, read)
@@ -219,7 +222,7 @@ def get_spec(pcs_id: str, *, agent: str, tenant: str | None, token: Secret | Non
             endpoint, pcs_id, token=token, agent=agent, tenant=tenant, attempt=attempt
         )
 
-    def read(response: Response, attempts: int, now_ms: int) -> Outcome:  # noqa: ARG001
+    def read(response: Response, attempts: int, now_ms: int) -> Outcome:  # noqa: ARG001 - every read gets all facts
         return read_outcome(response, pcs_id)
 
     build("", 1)

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from .base import (
-    DRAWING,
     HEALTH_TIMEOUT_MS,
     AnyRecord,
     BaseClient,
@@ -27,6 +26,7 @@ from .base import (
     checked_concurrency,
 )
 from .call import (
+    Answer,
     Call,
     Deliver,
     Doze,
@@ -40,7 +40,6 @@ from .call import (
     Sleep,
     Take,
     Tell,
-    Turn,
     probed,
     read_health,
 )
@@ -49,16 +48,13 @@ from .errors import FractalLBAError, error_for
 from .hooks import OutboxEvent
 from .http import Cancel, RawResponse, Request, Transport
 from .many import in_order
-from .outbox import Letter
 from .outcome import Outcome, Submitted
-from .schedule import Due, Later
+from .schedule import Later
 from .spool import OutboxStats
 from .transport import HttpTransport
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-Answer = RawResponse | Letter | Due | FractalLBAError | None
 
 WORKERS_MAX: Final = 16
 """Threads that deliver outbox entries beside each other where batches are not taken."""
@@ -294,10 +290,6 @@ class Client(BaseClient[Transport, Clock]):
                 self._places.leave()
             for id in run.unsettled:  # an interrupt ended the call: the outbox goes on with it
                 self._settle(Settle(id, Later(endpoint_down=False)))
-
-    def _turn(self, effect: Effect, answer: Answer) -> Turn:
-        u = self._random.random() if isinstance(effect, DRAWING) else 0.0
-        return Turn(self._clock.now_ms(), self._clock.monotonic_ms(), u, answer)
 
     def _perform(self, effect: Effect, run: _Run) -> Answer:
         match effect:

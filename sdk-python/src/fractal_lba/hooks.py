@@ -174,10 +174,12 @@ class Reporter:
                 self._log.warning("outbox %s: entry %s, %s", event.kind, event.id, event.code)
             case OutboxEvent():
                 self._log.debug("outbox %s: entry %s, %s", event.kind, event.id, event.code)
-            case StopEvent(call, error):
+            case _:
+                error = event.error
                 self._log.warning(
                     "%s stopped: %s after %d attempts (%s), status %s, request %s",
-                    call, error.code, error.attempts, error.stop, error.status, error.request_id,
+                    event.call, error.code, error.attempts, error.stop, error.status,
+                    error.request_id,
                 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The asynchronous transport: httpx's connection pool, and none of its client.
 
 `httpx.AsyncHTTPTransport` follows no redirect, keeps no cookie, reads no proxy from the
-environment and adds no header but `Host` and `Content-Length`. Needs the extra `httpx`.
+environment and adds no header but `Host` and `Content-Length`. Needs the extra `httpx`. Its
+loggers, `httpcore.*`, write the headers of answers at debug level; they see no key and no token.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 import httpx
 
-from .errors import ConfigError, FractalLBAError, error_for
+from .errors import FractalLBAError, error_for
 from .http import MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADERS, RawResponse, Request
 from .transport import MAX_CONNECTIONS
 from .wire import check_context
@@ -143,6 +144,4 @@ def _failure(error: httpx.TransportError) -> FractalLBAError:
         if cause is not None and not isinstance(cause, ended):
             return error_for("tls_failed", f"TLS: {getattr(cause, 'verify_message', cause.reason)}")
         return error_for("connect_failed", f"no connection: {type(error).__name__}")
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return ConfigError("config_invalid", "endpoint: expected http or https")
     return error_for("connection_lost", f"the connection broke: {type(error).__name__}")

@@ -233,13 +233,14 @@ class DeadLetter:
     @classmethod
     def of(cls, frame: Mapping[str, Any]) -> DeadLetter | None:
         """Read the members of such a frame, or give None if they are not those."""
-        put, status = frame.get("put"), frame.get("status")
+        put: Any = frame.get("put")
+        status = frame.get("status")
         texts = all(isinstance(frame.get(name), str) for name in ("code", "reason", "response"))
         digits = status is None or (isinstance(status, str) and re.fullmatch("[0-9]{3}", status))
-        if not (_is_known(put) and put["t"] == "put" and texts and digits):  # type: ignore[index]
+        if not (_is_known(put) and put["t"] == "put" and texts and digits):
             return None
         number = None if status is None else int(status)
-        letter = Letter.of(put)  # type: ignore[arg-type]
+        letter = Letter.of(put)
         return cls(letter, number, frame["code"], frame["reason"], frame["response"])
 
 

@@ -171,9 +171,10 @@ class HttpTransport:
             raise _lost(error, wire.sent_bytes) from error
 
     def _read(self, wire: Wire, method: str) -> tuple[RawResponse, bool]:
-        response = http.client.HTTPResponse(wire, method=method)  # type: ignore[arg-type]
+        response = http.client.HTTPResponse(wire, method=method)  # type: ignore[arg-type]  # it asks for `makefile` alone
         try:
             response.begin()
+            wire.in_head = False
             headers = response.getheaders()
             body = b"" if len(headers) > self._max_headers else self._body(response)
             whole = response.isclosed() or response.length == 0

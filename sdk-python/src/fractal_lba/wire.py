@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from .clock import CANCEL_POLL_S
 from .errors import CancelledError, FractalLBAError, error_for
@@ -82,13 +82,14 @@ class Wire:
         self._sock = sock
         self._guard = guard
         self._room = 0
+        self.in_head = True
         self.sent_bytes = 0
         self.opened_at = time.monotonic()
         self.idle_since = self.opened_at
 
     def begin(self, guard: Guard, *, receive_max: int) -> None:
         """Start an attempt that may receive so many bytes, whatever they pretend to be."""
-        self._guard, self._room, self.sent_bytes = guard, receive_max, 0
+        self._guard, self._room, self.sent_bytes, self.in_head = guard, receive_max, 0, True
 
     def sendall(self, data: bytes) -> None:
         """Send all bytes."""
@@ -104,7 +105,10 @@ class Wire:
                 self._guard.wait(self._sock, "read")
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
-        """Receive what is there, waiting for the first byte; 0 is the end."""
+        """Receive what is there, waiting for the first byte; 0 is the end.
+
+        `http.client` takes an end inside the head for the end of the head, so here it is an error.
+        """
         while True:
             try:
                 count = self._sock.recv_into(buffer)
@@ -116,6 +120,8 @@ class Wire:
                 self._room -= count
                 if self._room < 0:
                     raise error_for("response_too_large", "the response does not end")
+                if not count and self.in_head:
+                    raise ConnectionResetError(errno.ECONNRESET, "the response broke off")
                 return count
 
     def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002 - http.client asks for "rb"
@@ -142,7 +148,7 @@ class _Reader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io calls it so
         return self._wire.recv_into(buffer)
 
 
@@ -220,7 +226,7 @@ def _connect_one(sock: socket.socket, address: tuple[object, ...], guard: Guard)
         raise OSError(failed, errno.errorcode.get(failed, "connect failed"))
 
 
-_Address = tuple[int, int, int, str, tuple[object, ...]]
+_Address = Any  # (family, kind, protocol, name, address), as getaddrinfo gives it
 
 
 def _resolve(host: str, port: int, guard: Guard) -> list[_Address]:
@@ -249,7 +255,7 @@ def _resolve(host: str, port: int, guard: Guard) -> list[_Address]:
 
 
 def _look_up(host: str, port: int, flags: int) -> list[_Address]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)  # type: ignore[return-value]
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
 
 
 def _secured(

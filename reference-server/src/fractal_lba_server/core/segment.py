@@ -162,6 +162,21 @@ def read_frame(data: bytes | memoryview, offset: int) -> Frame:
     return Frame(offset, seq, hlc, kind, payload[_FIXED.size : body_at], payload[body_at:])
 
 
+def frame_at_number(data: bytes, offset: int, seq: int) -> Frame | None:
+    """Find the whole frame of a record with this number, anywhere from `offset` on.
+
+    A record cannot hold the bytes that are looked for: its JSON text has no zero bytes.
+    """
+    mark = _FIXED.pack(FRAME_RECORD, seq, 0, 0)[:9]
+    at = data.find(mark, offset + _FRAME.size)
+    while at >= 0:
+        try:
+            return read_frame(data, at - _FRAME.size)
+        except SegmentError:
+            at = data.find(mark, at + 1)
+    return None
+
+
 def frames(data: bytes | memoryview, first_seq: int) -> Iterator[Frame]:
     """Give the whole frames in order; raises SegmentError at the first that is not.
 

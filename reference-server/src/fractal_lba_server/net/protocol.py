@@ -42,6 +42,9 @@ SWEEP_S: Final = 0.5
 DROPPED_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of a refused body at most this is read and dropped, so that its sender can hear the refusal."""
 
+CHUNK_BYTES_MAX: Final = 8
+"""Of each byte of a body at most this many bytes of framing; a chunk of one byte has five."""
+
 MAX_PIPELINED: Final = 16
 """Whole requests that wait behind one another on a connection before reading stops."""
 
@@ -92,8 +95,8 @@ class Cycle:
     """One request on its way to its answer; the base class looks at some of these names."""
 
     __slots__ = (
-        "chunks", "disconnected", "dropped", "keep_alive", "limit", "message_event", "refused",
-        "request", "response_complete", "since", "size", "whole",
+        "chunks", "disconnected", "dropped", "framing", "keep_alive", "limit", "message_event",
+        "received", "refused", "request", "response_complete", "since", "size", "whole",
     )  # fmt: skip
 
     def __init__(self, request: Request, limit: int, *, keep_alive: bool) -> None:
@@ -102,6 +105,8 @@ class Cycle:
         self.keep_alive = keep_alive
         self.chunks: list[bytes] = []
         self.size = 0
+        self.received = 0
+        self.framing = 0
         self.dropped = 0
         self.since = 0.0
         self.whole = False
@@ -156,6 +161,8 @@ class Connection(HttpToolsProtocol):
             if self._head_bytes == 0:
                 self._head_since = self.loop.time()
             self._head_bytes += len(data)
+        elif self._reading is not None:
+            self._reading.framing += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -165,6 +172,10 @@ class Connection(HttpToolsProtocol):
             self._end(400)
         if self._in_head and self._head_bytes > self.limits.head_bytes:
             self._end(431)
+        elif (cycle := self._reading) is not None:
+            # Trailers and chunk extensions stand behind the head and outside of the body.
+            if cycle.framing > self.limits.head_bytes + CHUNK_BYTES_MAX * cycle.received:
+                self._end(400)
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -194,13 +205,15 @@ class Connection(HttpToolsProtocol):
         declared = headers.get(b"content-length")
         if declared is not None and int(declared) > cycle.limit:
             self._refuse_body(cycle, "payload_too_large", _too_large(cycle.limit))
-        elif headers.get(b"expect", b"").lower() == b"100-continue" and not self._busy():
+        elif headers.get(b"expect", b"").lower() == b"100-continue" and not self._owes_answers():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         cycle = self._reading
         if cycle is None:
             return
+        cycle.received += len(body)
+        cycle.framing -= len(body)
         if cycle.refused:
             cycle.dropped += len(body)
             if cycle.dropped > DROPPED_BYTES_MAX:
@@ -226,8 +239,8 @@ class Connection(HttpToolsProtocol):
             return
         chunks = cycle.chunks
         cycle.request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        cycle.chunks = []
         cycle.whole = True
-        self._forget_body(cycle)
         self._start(cycle)
 
     # --- requests and answers, in order
@@ -235,8 +248,14 @@ class Connection(HttpToolsProtocol):
     def _busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _owes_answers(self) -> bool:
+        return self._busy() or bool(self._waiting)
+
     def _start(self, cycle: Cycle) -> None:
-        if self._waiting or self._busy() or self.flow.write_paused:
+        if self.transport.is_closing():  # no request is taken after the last answer
+            self._forget_body(cycle)
+            return
+        if self._owes_answers() or self.flow.write_paused:
             self._waiting.append(cycle)
             if len(self._waiting) >= MAX_PIPELINED:
                 self.flow.pause_reading()
@@ -244,6 +263,7 @@ class Connection(HttpToolsProtocol):
         self._hand_over(cycle)
 
     def _hand_over(self, cycle: Cycle) -> None:
+        self._forget_body(cycle)
         self.cycle = cast("Any", cycle)
         self.application.handle(cycle.request, self._reply_of(cycle))
 
@@ -286,9 +306,8 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # narrower, as uvicorn has it
         """Answer what came before the client's end of sending, then close."""
-        self._half_closed = not self.transport.get_extra_info("sslcontext") and (
-            self._busy() or bool(self._waiting)
-        )
+        tls = self.transport.get_extra_info("sslcontext")
+        self._half_closed = not tls and self._owes_answers()
         return self._half_closed
 
     def resume_writing(self) -> None:
@@ -315,14 +334,17 @@ class Connection(HttpToolsProtocol):
         cycle.refused = True
         cycle.keep_alive = False
         self._forget_body(cycle)
-        if self._busy():
+        if self._owes_answers():
             self.transport.close()
             return
         self.cycle = cast("Any", cycle)
         self.application.refuse(code, message, cycle.request, self._reply_of(cycle))
 
     def check_time(self, now: float) -> None:
-        """End what has taken too long to arrive."""
+        """End what has taken too long to arrive, or to be read by the client."""
+        if self.transport.is_closing() and now - self._head_since > self.limits.idle_timeout_s:
+            self.transport.abort()  # a close waits for a reader that hangs
+            return
         cycle = self._reading
         if cycle is not None:
             since = cycle.since or self._head_since
@@ -339,7 +361,14 @@ class Connection(HttpToolsProtocol):
                 self._end(408)
 
     def _end(self, status: int, headers: bytes = b"") -> None:
-        if not self.transport.is_closing():
+        """Refuse what cannot be parsed, after the answers to what came before it."""
+        if self._owes_answers():
+            last = self._waiting[-1] if self._waiting else self.cycle
+            last.keep_alive = False
+            self.flow.pause_reading()
+        elif self._reading is not None and self._reading.refused:
+            self.transport.close()  # it has its answer
+        elif not self.transport.is_closing():
             self.transport.write(
                 STATUS_LINE[status] + headers + b"content-length: 0\r\nconnection: close\r\n\r\n"
             )

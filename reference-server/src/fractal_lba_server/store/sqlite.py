@@ -119,18 +119,23 @@ class Index:
     def apply(self, rows: Iterable[Apply]) -> int:
         """Put outcomes in, all or none; give the last sequence number. Again is harmless.
 
-        The rows follow one another in the log without a gap.
+        The rows follow one another, and what is here, without a gap: raises ValueError, because
+        an id that is left out would be taken for a new one.
         """
         batch = list(rows)
         if not batch:
             return self.applied_seq
+        first, last = batch[0].stored.seq, batch[-1].stored.seq
+        if first > self.applied_seq + 1 or last - first != len(batch) - 1:
+            held = self.applied_seq
+            raise ValueError(f"{len(batch)} rows from {first} to {last} leave a gap after {held}")
         ids: list[tuple[str, bytes, int]] = []
         texts: list[bytes] = []
         for start in range(0, len(batch), SLICE_ROWS):
             self._take_slice(batch[start : start + SLICE_ROWS], ids, texts)
             time.sleep(0)  # lets waiting requests go first
         ids.sort()  # neighbours share pages
-        last = max(batch[-1].stored.seq, self.applied_seq)
+        last = max(last, self.applied_seq)
         writer = self._writer
         # What is kept in memory as well follows the commit: a batch may be rolled back.
         tenants, kids = dict(self._tenants), self.kids | {row.kid for row in batch}
@@ -141,7 +146,7 @@ class Index:
                 number = self._tenant_number(tenants, tenant)
                 writer.execute(_PUT_IDS, (number, b"".join(raws), orjson.dumps(seqs)))
             text = b"[" + b",".join(texts) + b"]"
-            writer.execute(_PUT_OUTCOMES, (batch[0].stored.seq, text))
+            writer.execute(_PUT_OUTCOMES, (first, text))
             new_kids = [(kid.encode(),) for kid in kids - self.kids]
             writer.executemany("INSERT OR IGNORE INTO kids VALUES (?)", new_kids)
             writer.execute("INSERT OR REPLACE INTO facts VALUES ('applied', ?)", (last,))

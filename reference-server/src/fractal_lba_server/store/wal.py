@@ -35,8 +35,8 @@ from ..core.segment import (
     Header,
     Scan,
     SegmentError,
+    frame_at_number,
     payload_of,
-    read_frame,
     read_header,
     scan,
 )
@@ -55,8 +55,8 @@ FILL_CHUNK_BYTES: Final = 256 * 1024
 """Zero-filling syncs this often, because a sync of data waits for the zeros before it."""
 
 GROUP_FRAMES_MAX: Final = 1_024
-"""Most frames that share one sync; also the most that a crash can leave unacknowledged
-behind a torn frame."""
+"""Most frames that share one sync. A whole frame this far behind a damaged one was written after
+the damaged one had been synced."""
 
 AGE_CHECK_S: Final = 1.0
 """How often an idle log looks at the age of its segment."""
@@ -136,18 +136,40 @@ def closed_hash(path: Path, prev_sha256: bytes) -> bytes:
 
 
 def read_frames(directory: Path, first_seq: int = 1) -> Iterator[tuple[Path, Frame]]:
-    """Give the frames of a stream from `first_seq` on; raises WalCorruptError."""
+    """Give the frames of a stream from `first_seq` on, none left out; raises WalCorruptError."""
     paths = segment_paths(directory)
+    expected = first_seq
     for index, path in enumerate(paths):
         later = paths[index + 1 :]
         if later and int(later[0].stem[4:]) <= first_seq:
             continue
         found = read_segment(path)
         for frame in found.frames:
-            if frame.seq >= first_seq:
+            if frame.seq > expected:
+                raise WalCorruptError(path, f"starts at {frame.seq}, expected {expected}")
+            if frame.seq == expected:
                 yield path, frame
-        if found.fault is not None:
-            raise WalCorruptError(path, found.fault)
+                expected += 1
+        fault = found.fault
+        if fault is None and found.footer is None and path.suffix == ".wal":
+            fault = f"no frame and no footer at byte {found.end}"
+        if fault is not None:
+            raise WalCorruptError(path, fault)
+
+
+def check_cut(path: Path, data: bytes, found: Scan) -> None:
+    """Refuse to cut off what must have been acknowledged (spec/formats.md 7.9).
+
+    The length of a damaged frame says nothing, and a zero in its place ends the data as a tail
+    does; so what stands behind is looked for by its number.
+    """
+    last_seq = found.frames[-1].seq if found.frames else read_header(data).first_seq - 1
+    seq = last_seq + 1 + GROUP_FRAMES_MAX
+    behind = frame_at_number(data, found.end, seq)
+    if behind is not None:
+        fault = found.fault or f"the data ends at byte {found.end}"
+        text = f"{fault}, but frame {seq} stands whole behind it at byte {behind.offset}"
+        raise WalCorruptError(path, text)
 
 
 # --- the open segment ----------------------------------------------------------------------
@@ -363,20 +385,13 @@ class Wal:
         if applied_seq > last_seq:
             fault = found.fault or f"the data ends at byte {found.end}"
             raise WalCorruptError(path, f"{fault}, but the index holds number {applied_seq}")
-        if found.fault is not None:
-            self._check_cut(path, data, found, last_seq)
+        check_cut(path, data, found)
         segment = self._resume(path, header, data, found)
         self._open = segment
         cut = len(data[found.end :].rstrip(b"\0"))
         if not found.frames and closed:
             return self._after(read_segment(closed[-1]).frames, closed[-1], cut)
         return self._after(found.frames, path, cut)
-
-    def _check_cut(self, path: Path, data: bytes, found: Scan, last_seq: int) -> None:
-        """Refuse to cut what must have been acknowledged (spec/formats.md 7)."""
-        behind = _frames_behind(data, found.end, last_seq + 2)
-        if behind > GROUP_FRAMES_MAX:
-            raise WalCorruptError(path, f"{found.fault}, but {behind} whole frames stand behind it")
 
     def _discard_unborn(
         self, path: Path, closed: list[Path], applied_seq: int, fault: str
@@ -570,22 +585,6 @@ class Wal:
                 log.warning("cannot zero-fill the write-ahead log ahead: %s", error)
 
 
-def _frames_behind(data: bytes, offset: int, seq: int) -> int:
-    """Count the whole frames that follow a damaged one whose length can still be read."""
-    size = int.from_bytes(data[offset : offset + 4], "big")
-    offset += 8 + size
-    count = 0
-    while True:
-        try:
-            frame = read_frame(data, offset)
-        except SegmentError:
-            return count
-        if frame.seq != seq + count:
-            return count
-        count += 1
-        offset = frame.end
-
-
 __all__ = [
     "GROUP_FRAMES_MAX",
     "Recovered",
@@ -593,6 +592,7 @@ __all__ = [
     "WalCorruptError",
     "WalEvent",
     "WalFailed",
+    "check_cut",
     "closed_hash",
     "read_frames",
     "read_segment",

@@ -1,0 +1,247 @@
+"""What must not happen at the seams: between frames, connections, files and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import queue
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from region import HANG_S, members, running_region, signed, submit, write_home
+from test_index import row
+from test_protocol import Echo, listener
+from test_wal import frame, opened, segment, write
+
+from fractal_lba_server.core.ingest import FrameSynced
+from fractal_lba_server.net.protocol import Reply, Request, WireLimits
+from fractal_lba_server.store.sqlite import Index
+from fractal_lba_server.store.wal import (
+    GROUP_FRAMES_MAX,
+    Wal,
+    WalCorruptError,
+    read_frames,
+    read_segment,
+    segment_paths,
+)
+
+
+def fill(folder: Path, frames: int, **options: Any) -> None:
+    """Write frames and wait until all are synced."""
+    with opened(folder, **options) as (wal, said):
+        for seq in range(1, frames + 1):
+            wal.append([(seq, frame(seq))])
+        while said.get(timeout=HANG_S) != FrameSynced(frames):
+            pass
+
+
+# --- the log -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\1"])
+def test_rotten_length_hides_no_acknowledged_frame(tmp_path: Path, damage: bytes) -> None:
+    fill(tmp_path, GROUP_FRAMES_MAX + 20)
+    path = segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    offset = read_segment(path).frames[4].offset
+    data[offset : offset + 4] = damage
+    path.write_bytes(data)
+    with pytest.raises(WalCorruptError, match=f"byte {offset}.*stands whole behind it"):
+        Wal(tmp_path, notify=print, applied_seq=0)
+    assert path.read_bytes() == data
+
+
+def test_zeros_in_a_closed_segment_are_no_end_for_a_reader(tmp_path: Path) -> None:
+    with opened(tmp_path, segment_bytes=1_000) as (wal, said):
+        write(wal, said, 1, 20)
+    first, second, *_ = segment_paths(tmp_path)
+    data = bytearray(first.read_bytes())
+    offset = read_segment(first).frames[3].offset
+    data[offset : offset + 4] = bytes(4)
+    first.chmod(0o600)
+    first.write_bytes(data)
+    with pytest.raises(WalCorruptError, match=f"{first}.*byte {offset}"):
+        list(read_frames(tmp_path))
+    first.unlink()
+    with pytest.raises(WalCorruptError, match=f"{second}: starts at .*, expected 1"):
+        list(read_frames(tmp_path))
+
+
+def test_index_takes_no_rows_with_a_gap(tmp_path: Path) -> None:
+    index = Index(tmp_path / "index.sqlite")
+    index.apply([row(1), row(2)])
+    for batch in ([row(3), row(5)], [row(4)]):
+        with pytest.raises(ValueError, match="gap"):
+            index.apply(batch)
+    assert index.applied_seq == 2
+    assert index.apply([row(2), row(3)]) == 3
+    assert index.lookup(row(3).key) == row(3).stored
+    index.close()
+
+
+# --- the wire ------------------------------------------------------------------------------
+
+POST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"
+LIMITS = WireLimits(head_timeout_s=0.3, body_timeout_s=1.5, idle_timeout_s=1.0)
+
+
+class Later(Echo):
+    """Answers each request when told to."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.held: list[Callable[[], None]] = []
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        self.bodies.append(request.body)
+        self.held.append(lambda: reply(200, b"", request.body))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that must happen."""
+    async with asyncio.timeout(HANG_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_framing_error_does_not_overtake_the_answer_before_it() -> None:
+    async def run() -> bytes:
+        app = Later()
+        async with listener(LIMITS, app) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(POST + b"one" + POST + b"two" + b"no HTTP\r\n\r\n")
+            await until(lambda: app.held)
+            await asyncio.sleep(0.05)
+            app.held.pop()()
+            await until(lambda: app.held)
+            app.held.pop()()
+            answers = await asyncio.wait_for(reader.read(), HANG_S)
+            writer.close()
+            return answers
+
+    answers = asyncio.run(run())
+    assert answers.startswith(b"HTTP/1.1 200")
+    assert [answers.count(text) for text in (b"HTTP/1.1", b"one", b"two")] == [2, 1, 1]
+
+
+def test_request_after_a_close_is_not_taken() -> None:
+    async def run() -> list[bytes]:
+        app = Later()
+        async with listener(LIMITS, app) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            large = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n" + b"x" * 2_000
+            writer.write(large + POST + b"two")
+            answer = await asyncio.wait_for(reader.read(), HANG_S)
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert answer.count(b"HTTP/1.1") == 1
+            return app.bodies
+
+    assert asyncio.run(run()) == []
+
+
+@pytest.mark.parametrize(
+    "tail", [b"0\r\nx: " + b"a" * 10_000_000, b"3;" + b"a" * 10_000_000, b"1\r\na\r\n" * 999]
+)
+def test_what_stands_between_the_bytes_of_a_body_is_bounded(tail: bytes) -> None:
+    async def run() -> int:
+        async with listener(LIMITS) as port:
+            head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            sent = 0
+            try:
+                writer.write(head)
+                for start in range(0, len(tail), 50_000):
+                    writer.write(tail[start : start + 50_000])
+                    await writer.drain()
+                    sent += 50_000
+                    await asyncio.sleep(0)
+            except ConnectionError:
+                pass
+            writer.transport.abort()
+            return sent
+
+    sent = asyncio.run(run())
+    assert sent < 9_000_000
+
+
+def test_bodies_that_wait_for_their_turn_are_counted() -> None:
+    limits = WireLimits(body_bytes_in_flight=2_000)
+
+    async def run() -> tuple[int, int]:
+        app = Later()
+        async with listener(limits, app) as port:
+            writers = []
+            for _ in range(6):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                long = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 900\r\n\r\n" + b"x" * 900
+                writer.write(POST + b"one" + long)
+                writers.append(writer)
+            await until(lambda: len(app.held) == 6)
+            await asyncio.sleep(0.1)
+            for answer in app.held[:]:
+                answer()
+            await asyncio.sleep(0.1)
+            taken = app.bodies.count(b"x" * 900)
+            for writer in writers:
+                writer.transport.abort()
+            await asyncio.sleep(0.1)
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(long + long)
+            await until(lambda: len(app.bodies) > 6 + taken)
+            app.held[-1]()
+            await until(lambda: len(app.bodies) > 7 + taken)
+            writer.transport.abort()
+            return taken, len(app.bodies)
+
+    taken, _ = asyncio.run(run())
+    assert taken == 2
+
+
+def test_reader_that_hangs_does_not_keep_its_place() -> None:
+    class Large(Echo):
+        def handle(self, request: Request, reply: Reply) -> None:
+            reply(200, b"", bytes(8_000_000))
+
+    async def run() -> bytes:
+        async with listener(WireLimits(connections=1, idle_timeout_s=0.3), Large()) as port:
+            with socket.create_connection(("127.0.0.1", port)) as hung:
+                hung.sendall(POST + b"one" + POST + b"two")
+                await asyncio.sleep(2.5)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(POST + b"one")
+                answer = await asyncio.wait_for(reader.read(15), HANG_S)
+                writer.transport.abort()
+                return answer
+
+    assert asyncio.run(run()) == b"HTTP/1.1 200 OK"
+
+
+def test_refusal_does_not_overtake_requests_that_wait() -> None:
+    """The first answer fills the connection; the second request waits; the third is refused."""
+
+    class Large(Later):
+        def handle(self, request: Request, reply: Reply) -> None:
+            self.bodies.append(request.body)
+            reply(200, b"", bytes(8_000_000) if request.body == b"one" else request.body)
+
+    async def run() -> bytes:
+        async with listener(LIMITS, Large()) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1_000)
+            long = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n"
+            writer.write(POST + b"one" + POST + b"two" + long)
+            await asyncio.sleep(0.2)
+            answers = bytearray()
+            while block := await asyncio.wait_for(reader.read(1 << 20), HANG_S):
+                answers += block
+            writer.close()
+            return bytes(answers)
+
+    answers = asyncio.run(run())
+    second = answers.find(b"HTTP/1.1", 10)
+    assert second < 0 or answers[second:].startswith(b"HTTP/1.1 200")
