@@ -54,7 +54,10 @@ async def listener(
     sock.bind(("127.0.0.1", 0))
     protocol = bound_connection(application or Echo(), limits)
     config = uvicorn.Config(
-        no_asgi, http=protocol, lifespan="off", log_config=None,
+        no_asgi,
+        http=protocol,
+        lifespan="off",
+        log_config=None,
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
+import io
 import os
-import queue
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from region import HANG_S, members, running_region, signed, submit, write_home
+from region import HANG_S, running_region, signed, write_home
 from test_index import row
 from test_protocol import Echo, listener
 from test_wal import frame, opened, segment, write
 
+from fractal_lba.errors import ConfigError
+from fractal_lba_server import server
+from fractal_lba_server.config import load_config
 from fractal_lba_server.core.ingest import FrameSynced
+from fractal_lba_server.logs import Log
 from fractal_lba_server.net.protocol import Reply, Request, WireLimits
+from fractal_lba_server.server import Region
+from fractal_lba_server.store.data_dir import DataDir, write_durably
+from fractal_lba_server.store.ring import RingLog
 from fractal_lba_server.store.sqlite import Index
 from fractal_lba_server.store.wal import (
     GROUP_FRAMES_MAX,
     Wal,
     WalCorruptError,
+    WalFailed,
     read_frames,
     read_segment,
     segment_paths,
@@ -152,7 +159,7 @@ def test_what_stands_between_the_bytes_of_a_body_is_bounded(tail: bytes) -> None
     async def run() -> int:
         async with listener(LIMITS) as port:
             head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
             sent = 0
             try:
                 writer.write(head)
@@ -173,7 +180,7 @@ def test_what_stands_between_the_bytes_of_a_body_is_bounded(tail: bytes) -> None
 def test_bodies_that_wait_for_their_turn_are_counted() -> None:
     limits = WireLimits(body_bytes_in_flight=2_000)
 
-    async def run() -> tuple[int, int]:
+    async def run() -> int:
         app = Later()
         async with listener(limits, app) as port:
             writers = []
@@ -197,10 +204,11 @@ def test_bodies_that_wait_for_their_turn_are_counted() -> None:
             app.held[-1]()
             await until(lambda: len(app.bodies) > 7 + taken)
             writer.transport.abort()
-            return taken, len(app.bodies)
+            for answer in app.held:
+                answer()
+            return taken
 
-    taken, _ = asyncio.run(run())
-    assert taken == 2
+    assert asyncio.run(run()) == 2
 
 
 def test_reader_that_hangs_does_not_keep_its_place() -> None:
@@ -214,10 +222,10 @@ def test_reader_that_hangs_does_not_keep_its_place() -> None:
                 hung.sendall(POST + b"one" + POST + b"two")
                 await asyncio.sleep(2.5)
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(POST + b"one")
-                answer = await asyncio.wait_for(reader.read(15), HANG_S)
-                writer.transport.abort()
-                return answer
+                writer.write(POST.replace(b"host: a", b"connection: close") + b"one")
+                answer = await asyncio.wait_for(reader.read(), HANG_S)
+                writer.close()
+                return answer[:15]
 
     assert asyncio.run(run()) == b"HTTP/1.1 200 OK"
 
@@ -245,3 +253,129 @@ def test_refusal_does_not_overtake_requests_that_wait() -> None:
     answers = asyncio.run(run())
     second = answers.find(b"HTTP/1.1", 10)
     assert second < 0 or answers[second:].startswith(b"HTTP/1.1 200")
+
+
+# --- files beside the log ------------------------------------------------------------------
+
+
+def test_entries_behind_a_torn_one_are_read(tmp_path: Path) -> None:
+    ring = RingLog(tmp_path, max_bytes=10_000)
+    ring.append([b"whole", b"torn"], received_ns=7, sync=True)
+    ring.close()
+    path = tmp_path / "a.log"
+    path.write_bytes(path.read_bytes()[:-1])
+    again = RingLog(tmp_path, max_bytes=10_000)
+    again.append([b"later"], received_ns=8, sync=True)
+    assert list(again.entries()) == [(7, b"whole"), (8, b"later")]
+    again.close()
+
+
+def test_small_file_is_whole_also_after_a_short_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_some = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write_some(fd, bytes(data[:3])))
+    write_durably(tmp_path / "policy.json", b"0123456789")
+    assert (tmp_path / "policy.json").read_bytes() == b"0123456789"
+
+
+def test_folders_of_the_log_are_durable_before_its_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    path = tmp_path / "data"
+    monkeypatch.setattr(os, "fsync", note)
+    data = DataDir.open(path, region="loc")
+    names = {str(tmp_path), str(path), str(path / "wal")}
+    assert data.wal.is_dir()
+    data.close()
+    assert names <= synced
+
+
+# --- the region ----------------------------------------------------------------------------
+
+
+def test_one_record_that_breaks_the_machine_holds_up_no_other(tmp_path: Path) -> None:
+    async def run() -> list[int]:
+        async with running_region(write_home(tmp_path)) as running:
+            driver = running.region.driver
+            machine = driver.core.on_event
+
+            def break_once(event: Any, now_ns: int) -> Any:
+                if getattr(event, "body", b"") == b"poison":
+                    raise RuntimeError("a defect")
+                return machine(event, now_ns)
+
+            driver.core.on_event = break_once  # type: ignore[method-assign]  # a planted fault
+            failed: list[Any] = []
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: failed.append(context))
+            answers: list[Any] = []
+            for body in (signed().body, b"poison", signed().body):
+                driver.submit(answers.append, body)
+            await until(lambda: len(answers) == 3)
+            assert len(failed) == 1
+            return sorted(answer.stored.status for answer in answers if hasattr(answer, "stored"))
+
+    assert asyncio.run(run()) == [200, 200]
+
+
+def test_policy_that_cannot_be_kept_is_not_used(tmp_path: Path) -> None:
+    home = write_home(tmp_path, policy_file="policy.yaml")
+    (home / "policy.yaml").write_text("version: 1\n", encoding="utf-8")
+
+    async def run() -> None:
+        async with running_region(home) as running:
+            region = running.region
+            before = region.policies
+            text = "version: 1\ndefault:\n  tol_D: 0.2\n"
+            (home / "policy.yaml").write_text(text, encoding="utf-8")
+            folder = region.data.path / "policies"
+            folder.rename(folder.with_name("away"))
+            done: list[Any] = []
+            region._reload(done.append)
+            await until(lambda: done)
+            assert isinstance(done[0], ConfigError)
+            assert region.policies is before
+            folder.with_name("away").rename(folder)
+            region._reload(done.append)
+            await until(lambda: len(done) == 2)
+            assert region.policies != before
+            version = region.policies.default.version
+            assert (folder / f"{version}.json").exists()
+
+    asyncio.run(run())
+
+
+def test_listener_that_fails_ends_the_start(tmp_path: Path) -> None:
+    home = write_home(tmp_path)
+
+    async def run() -> None:
+        with Log(io.BytesIO()) as log:
+            region = Region(load_config(home / "flk.yaml"), log)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(server.Server, "startup", refuse)
+                with pytest.raises(OSError, match="in use"):
+                    await asyncio.wait_for(region.start(), 10)
+            region._close()
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EADDRINUSE, "in use")
+
+    asyncio.run(run())
+
+
+def test_region_whose_log_failed_says_so(tmp_path: Path) -> None:
+    async def run() -> int | None:
+        async with running_region(write_home(tmp_path)) as running:
+            running.region.driver.feed(WalFailed("a planted fault"))
+            assert running.region.driver.closed() == "the write-ahead log failed"
+        return running.status
+
+    assert asyncio.run(run()) == server.EXIT_LOG_FAILED

@@ -5,6 +5,8 @@ reset the connection, trickle, or record the request and lose the reply. Everyth
 server saw is kept. It speaks raw sockets on purpose: what it sends may be no HTTP at all.
 """
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 import socket

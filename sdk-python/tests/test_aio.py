@@ -1,5 +1,7 @@
 """The asynchronous client among tasks: cancel, close, async input, and the missing extra."""
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 import asyncio

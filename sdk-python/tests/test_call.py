@@ -425,7 +425,7 @@ def test_a_down_endpoint_is_probed_beside_the_calls_that_follow() -> None:
     late = Play([ok()], now_ms=NOW_MS + 20_000)
     late.run(submit(state))
     (probe,) = late.of(Probe)
-    assert (probe.index, probe.request.url, probe.timeout_ms) == (0, f"{A}/health", 2_000)
+    assert (probe.endpoint, probe.request.url, probe.timeout_ms) == (0, f"{A}/health", 2_000)
     Play([ok()], now_ms=NOW_MS + 30_000).run(submit(state))
     assert state.probing == {0}, "one probe at a time"
 

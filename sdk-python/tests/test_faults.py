@@ -222,14 +222,28 @@ def test_a_full_disk_refuses_one_entry_and_the_next_is_kept() -> None:
     assert refused > 20
 
 
+def opened_with_a_fault(at: int) -> tuple[FaultFiles, Outbox | None, str | None]:
+    files = FaultFiles(at=at, how="fail")
+    try:
+        return files, open_outbox("", files=files, owner=owner(0)), None
+    except OutboxError as error:
+        return files, None, error.code
+
+
+def test_an_outbox_that_cannot_be_opened_leaves_no_lock() -> None:
+    codes = []
+    for at in range(1, 20):
+        files, box, code = opened_with_a_fault(at)
+        codes.append(code)
+        if box is None:
+            assert "outbox.lock" not in files.names()
+    assert set(codes) == {"outbox_corrupt", None}
+
+
 def test_after_a_failed_sync_the_outbox_is_closed_until_it_is_opened_anew() -> None:
     for at in range(1, 20):
-        files = FaultFiles(at=at, how="fail")
-        try:
-            box = open_outbox("", files=files, owner=owner(0))
-        except OutboxError as error:
-            assert error.code == "outbox_corrupt"
-            assert "outbox.lock" not in files.names()
+        files, box, _ = opened_with_a_fault(at)
+        if box is None:
             continue
         codes: list[str] = []
         for number in range(1, 12):

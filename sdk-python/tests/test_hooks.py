@@ -35,8 +35,8 @@ STOP = StopEvent("submit", error_for("pcs_id_conflict", "free text of a server",
     ("event", "level", "text"),
     [
         (ATTEMPT, "DEBUG",
-         "submit attempt 2 POST https://a.example/v1/pcs/submit -> 503 in 12 ms, "
-         "sent {'x-retry-attempt': '1'}, got {'retry-after': '1'}"),
+         ("submit attempt 2 POST https://a.example/v1/pcs/submit -> 503 in 12 ms, "
+          "sent {'x-retry-attempt': '1'}, got {'retry-after': '1'}")),
         (RETRY, "DEBUG", "submit attempt 2 failed with unavailable, waiting 250 ms"),
         (FAILOVER, "DEBUG", "failover from https://a.example to https://b.example"),
         (QUEUED, "DEBUG", "outbox queued: entry 0000000000000001, None"),

@@ -1,5 +1,7 @@
 """The outbox's format: frames, recovery, space, and the rule of the lock."""
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 import json

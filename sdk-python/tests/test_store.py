@@ -13,7 +13,7 @@ from fault_files import FaultFiles
 
 from fractal_lba import outbox as format_module
 from fractal_lba.errors import ConfigError, NotFoundError, OutboxError
-from fractal_lba.outbox import DEAD_LOG, Letter, log_name
+from fractal_lba.outbox import DEAD_LOG, Letter, Owner, log_name
 from fractal_lba.schedule import Acknowledge, Bury, Later, Pause
 from fractal_lba.spool import Outbox, open_outbox
 from fractal_lba.store import (
@@ -24,6 +24,7 @@ from fractal_lba.store import (
 
 NOW_MS = 1_767_225_600_000
 DAY_MS = 86_400_000
+OWNER = Owner(6, "boot", 1, "host")
 CONFLICT = Bury(409, "pcs_id_conflict", "other content", '{"code":"pcs_id_conflict"}')
 
 
@@ -353,7 +354,7 @@ class GatedFiles(FaultFiles):
 
 def test_one_sync_serves_all_who_wait_for_it() -> None:
     files = GatedFiles()
-    with open_outbox("", files=files, owner=HERE) as box:
+    with open_outbox("", files=files, owner=OWNER) as box:
         files.gated = True
         done: list[int] = []
 
@@ -379,7 +380,7 @@ def test_one_sync_serves_all_who_wait_for_it() -> None:
 
 def test_all_who_wait_for_a_sync_that_fails_are_told() -> None:
     files = GatedFiles()
-    box = open_outbox("", files=files, owner=HERE)
+    box = open_outbox("", files=files, owner=OWNER)
     files.gated = True
     codes: list[str] = []
 

@@ -50,7 +50,7 @@ from .clock import AsyncClock, SystemClock
 from .errors import ConfigError, FractalLBAError, error_for
 from .hooks import OutboxEvent
 from .http import RawResponse, Request
-from .many import end, in_order_async
+from .many_aio import end, in_order_async
 from .outcome import Outcome, Submitted
 from .schedule import Later
 from .spool import OutboxStats
@@ -360,7 +360,7 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
             answer = await self._send(send, stop)
         finally:
             self._stops.discard(stop)
-        probed(self._state, effect.index, self._turn(effect, answer))
+        probed(self._state, effect.endpoint, self._turn(effect, answer))
 
     async def _keep(self, effect: Keep, run: _Run) -> Answer:
         now_ms, in_flight = self._clock.now_ms(), effect.in_flight

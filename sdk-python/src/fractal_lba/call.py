@@ -8,11 +8,13 @@ before the first step and every attempt sends those bytes.
 `State` is what the calls of one client share. A shell steps one call at a time.
 """
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .batch import batch_request, read_batch
 from .endpoints import Fleet
@@ -46,8 +48,7 @@ T = TypeVar("T")
 # --- effects and turns ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send a request; the turn brings the response, or the error of the transport."""
 
     request: Request
@@ -55,31 +56,27 @@ class Send:
     attempt_timeout_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Let time pass; the turn brings the error `cancelled` if the wait was cut short."""
 
     wait_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """Ask an endpoint for its health beside the call; the result goes to `probed`."""
 
-    index: int
+    endpoint: int
     request: Request
     timeout_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     """Report an event."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(NamedTuple):
     """Wait for a free place among the calls in flight; the turn brings an error if none came.
 
     The shell gives the place back when the call ends.
@@ -88,8 +85,7 @@ class Enter:
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(NamedTuple):
     """Put a letter into the outbox; the turn brings it with its id, or the outbox's error.
 
     `in_flight` says that this call sends it itself.
@@ -99,24 +95,21 @@ class Keep:
     in_flight: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """Tell the outbox what became of an entry."""
 
     id: str
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(NamedTuple):
     """Take due entries out of the outbox; the turn brings a `Due`."""
 
     limit: int
     bytes_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(NamedTuple):
     """Run these calls beside each other until all have ended, well or not.
 
     `ids` are the entries that they settle.
@@ -126,8 +119,7 @@ class Deliver:
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Doze:
+class Doze(NamedTuple):
     """Wait until the outbox changes, at most so long; None: without end.
 
     The turn brings the error `cancelled` if the client was closed.
@@ -142,8 +134,7 @@ Effect = Send | Sleep | Probe | Tell | Enter | Keep | Settle | Take | Deliver | 
 Answer = RawResponse | Letter | Due | FractalLBAError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What came of an effect, and when: Unix time, a clock that never goes back, and chance."""
 
     now_ms: int

@@ -340,7 +340,7 @@ class Client(BaseClient[Transport, Clock]):
         answer = self._send(effect.request, effect.timeout_ms, effect.timeout_ms, self._closing)
         turn = self._turn(effect, answer)
         with self._state_lock:
-            probed(self._state, effect.index, turn)
+            probed(self._state, effect.endpoint, turn)
 
     def _keep(self, effect: Keep, run: _Run) -> Answer:
         now_ms, in_flight = self._clock.now_ms(), effect.in_flight

@@ -8,6 +8,8 @@ check is the key's, and there is no algorithm `none`.
     ('HMAC', Secret(***))
 """
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 import hmac

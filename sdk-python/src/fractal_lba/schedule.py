@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from .outbox import Entry, Letter
 
@@ -24,15 +23,13 @@ RETRY_CAP_MS: Final = 30_000
 """No wait of the outbox's own is longer than this; a server may ask for more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(NamedTuple):
     """The server has recorded it: release."""
 
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bury:
+class Bury(NamedTuple):
     """The server will never take it: move it to the dead letters."""
 
     status: int | None
@@ -41,24 +38,21 @@ class Bury:
     response: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """The server refuses the credentials: `what` is "kid" (401) or "tenant" (403)."""
 
     what: str
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(NamedTuple):
     """It could not be delivered now; `retry_after_ms` is what the server asked for."""
 
     retry_after_ms: int = 0
     endpoint_down: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """What the outbox gave to be sent, and what it still has: in flight, and the next time."""
 
     letters: tuple[Letter, ...]
@@ -92,8 +86,7 @@ def judge(
     return Later(retry_after_ms or 0, endpoint_down=status != 429 and not cancelled)
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
+class _Due(NamedTuple):
     due_ms: int
     floor_ms: int
     tries: int
@@ -203,7 +196,7 @@ class Schedule:
         self._queue = []
         for id, due in self._due.items():
             if id not in self._in_flight and not self._is_parked(id):
-                self._wait(id, replace(due, due_ms=due.floor_ms))
+                self._wait(id, due._replace(due_ms=due.floor_ms))
 
     @property
     def blocked(self) -> tuple[Group, ...]:

@@ -5,6 +5,8 @@ seen, or was idle for long. TLS always verifies. An own CA, a client certificate
 with an own `ssl_context` here, or with an own transport.
 """
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 import http.client

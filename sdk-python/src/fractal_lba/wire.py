@@ -5,6 +5,8 @@ bound and the cancellation of the present attempt. So a server that trickles can
 attempt, and a cancel is seen within 20 ms.
 """
 
+# tidy: long because a reason stands beside what it excuses
+
 from __future__ import annotations
 
 import errno

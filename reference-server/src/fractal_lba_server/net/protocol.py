@@ -172,10 +172,11 @@ class Connection(HttpToolsProtocol):
             self._end(400)
         if self._in_head and self._head_bytes > self.limits.head_bytes:
             self._end(431)
-        elif (cycle := self._reading) is not None:
+        elif (cycle := self._reading) is not None and (
             # Trailers and chunk extensions stand behind the head and outside of the body.
-            if cycle.framing > self.limits.head_bytes + CHUNK_BYTES_MAX * cycle.received:
-                self._end(400)
+            cycle.framing > self.limits.head_bytes + CHUNK_BYTES_MAX * cycle.received
+        ):
+            self._end(400)
 
     def on_message_begin(self) -> None:
         self.url = b""
