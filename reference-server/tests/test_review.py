@@ -17,10 +17,13 @@ from test_index import row
 from test_protocol import Echo, listener
 from test_wal import frame, opened, segment, write
 
+from fractal_lba.canonical import jcs
 from fractal_lba.errors import ConfigError
 from fractal_lba_server import server
 from fractal_lba_server.config import load_config
+from fractal_lba_server.core.facts import write_facts
 from fractal_lba_server.core.ingest import FrameSynced
+from fractal_lba_server.core.segment import encode_frame
 from fractal_lba_server.logs import Log
 from fractal_lba_server.net.protocol import Reply, Request, WireLimits
 from fractal_lba_server.server import Region
@@ -88,6 +91,31 @@ def test_index_takes_no_rows_with_a_gap(tmp_path: Path) -> None:
     assert index.applied_seq == 2
     assert index.apply([row(2), row(3)]) == 3
     assert index.lookup(row(3).key) == row(3).stored
+    index.close()
+
+
+def test_replay_keeps_what_stands_before_damage(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {
+        "content": "a" * 64,
+        "kid": "k",
+        "policy_version": "p",
+        "sig_v": 2,
+        "status": 200,
+    }
+    with opened(tmp_path / "wal") as (wal, said):
+        for seq in (1, 2, 3):
+            outcome = jcs({"pcs_id": f"{seq:064x}"})
+            meta = write_facts(outcome=outcome, tenant="acme", **facts)
+            wal.append([(seq, encode_frame(seq, seq, meta, b"{}"))])
+            assert said.get(timeout=HANG_S) == FrameSynced(seq)
+    path = segment(tmp_path / "wal")
+    data = bytearray(path.read_bytes())
+    data[read_segment(path).frames[2].end - 1] ^= 1
+    path.write_bytes(data)
+    index = Index(tmp_path / "index.sqlite")
+    with pytest.raises(WalCorruptError):
+        server.catch_up(index, tmp_path / "wal")
+    assert index.applied_seq == 2
     index.close()
 
 
@@ -365,7 +393,9 @@ def test_listener_that_fails_ends_the_start(tmp_path: Path) -> None:
                     await asyncio.wait_for(region.start(), 10)
             region._close()
 
-    async def refuse(*_: object, **__: object) -> None:
+    async def refuse(_: server.Server, *, sockets: list[socket.socket]) -> None:
+        for sock in sockets:
+            sock.close()
         raise OSError(errno.EADDRINUSE, "in use")
 
     asyncio.run(run())

@@ -11,9 +11,8 @@ import pytest
 from region import ServerProcess, ask, write_home
 
 from fractal_lba.outcome import Outcome
-from fractal_lba_server.contract import contract_file
 
-VECTORS = contract_file("errors.json").parents[1] / "golden" / "vectors"
+VECTORS = Path(__file__).resolve().parents[2] / "golden" / "vectors"
 SUITES = ("reject-http", "submit")
 AT_LEAST = 500
 

@@ -39,6 +39,7 @@ class FaultFiles:
         self._how = how
         self._names: dict[str, Inode] = {}
         self._durable_names: dict[str, Inode] = {}
+        self._unsynced: list[tuple[str, Inode | None, str | None]] = []
         self._handles: dict[int, Inode] = {}
         self._next_handle = 100
         self._gone = False
@@ -50,11 +51,16 @@ class FaultFiles:
     def crash(self, *, keep: str = "synced") -> FaultFiles:
         """Give what is there after the machine comes back.
 
-        `keep` is "synced" (nothing else), "all" (everything had reached the disk in time) or
-        "names" (names had, content had not).
+        `keep` is "synced" (nothing else), "all" (everything had reached the disk in time), "names"
+        (names had, content had not) or "last" (of the names only the last change had).
         """
         after = FaultFiles()
-        names = self._durable_names if keep == "synced" else self._names
+        names = dict(self._durable_names if keep in ("synced", "last") else self._names)
+        if keep == "last" and self._unsynced:
+            name, inode, old = self._unsynced[-1]
+            names.pop(old or name, None)
+            if inode is not None:
+                names[name] = inode
         for name, inode in names.items():
             data = bytes(inode.data) if keep == "all" else inode.durable
             after.put(name, data, age_ms=REBOOT_MS)
@@ -101,6 +107,7 @@ class FaultFiles:
             raise FileExistsError(errno.EEXIST, "exists", name)
         self._step("create", name)
         self._names[name] = Inode()
+        self._unsynced.append((name, self._names[name], None))
         return self._handle(self._names[name])
 
     def open(self, name: str) -> int:
@@ -109,7 +116,11 @@ class FaultFiles:
 
     def pwrite(self, handle: int, data: bytes, offset: int) -> None:
         inode = self._handles[handle]
-        torn = self._step("pwrite", len(data))
+        try:
+            torn = self._step("pwrite", len(data))
+        except OSError:
+            _write(inode, data[: len(data) // 2], offset)  # as far as there was space
+            raise
         _write(inode, data[: len(data) // 2] if torn else data, offset)
         if torn:
             self._stop()
@@ -131,17 +142,20 @@ class FaultFiles:
     def fsync_dir(self) -> None:
         self._step("fsync_dir", "")
         self._durable_names = dict(self._names)
+        self._unsynced.clear()
 
     def rename(self, old: str, new: str) -> None:
         inode = self._of(old)
         self._step("rename", f"{old} {new}")
         del self._names[old]
         self._names[new] = inode
+        self._unsynced.append((new, inode, old))
 
     def unlink(self, name: str) -> None:
         self._of(name)
         self._step("unlink", name)
         del self._names[name]
+        self._unsynced.append((name, None, None))
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from fractal_lba.canonical import (
     signature_version,
 )
 from fractal_lba.errors import SignatureError, ValidationError
+from fractal_lba.merkle import MerkleRoot
 
 THIRD_PARTY = Path(__file__).resolve().parents[2] / "golden" / "third_party"
 CORPUS_SHA256 = {
@@ -361,3 +362,20 @@ def test_a_missing_member_is_named(member: str) -> None:
     with pytest.raises(ValidationError) as error:
         canonicalize(record)
     assert (error.value.code, error.value.pointer) == ("member_missing", f"/{member}")
+
+
+def test_an_orjson_that_writes_exponents_early_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(canonical, "_WRITES_EXPONENTS_LATE", False)
+    value = {"a": [1.0, 2e-6, 0.5], "b": "x", "\xe9": [True, 1e16]}
+    assert jcs(value) == rfc8785.dumps(value)
+
+
+def test_content_is_derived_once() -> None:
+    whole = canonicalize(BASE)
+    assert whole.content is whole.content
+
+
+def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
+    assert MerkleRoot().digest() == sha256(b"").digest()

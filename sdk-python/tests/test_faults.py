@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ NOW_MS = 1_767_225_600_000
 SMALL_FILE_BYTES = 1_500
 """Files of four entries, so that a short scenario rotates, removes and carries."""
 
-IMAGES = ("synced", "all", "names")
+IMAGES = ("synced", "all", "names", "last")
 CONFLICT = Bury(409, "pcs_id_conflict", "other content", "{}")
 
 
@@ -138,7 +138,7 @@ def contents(box: Outbox) -> tuple[dict[int, Letter], dict[int, Letter]]:
     return live, dead
 
 
-def check(files: FaultFiles, history: History, boot: int = 1) -> None:
+def check(files: FaultFiles, history: History, *, boot: int = 1, damaged: bool = False) -> None:
     """Restart on these files and hold what is there against what the caller was told."""
     with open_outbox("", files=files, owner=owner(boot)) as box:
         live, dead = contents(box)
@@ -150,6 +150,7 @@ def check(files: FaultFiles, history: History, boot: int = 1) -> None:
         gone = history.acknowledged | history.purging
         assert history.kept.keys() - gone <= found.keys()
         assert not history.purged & found.keys()
+        assert not box.stats().corrupt_files or damaged
         # It goes on working, and what it keeps then survives as well.
         history.put(box, 1000 + boot)
     with open_outbox("", files=files.crash(), owner=owner(boot + 1)) as box:
@@ -189,7 +190,7 @@ def test_a_fault_at_any_call_loses_nothing_that_was_told_to_be_kept(how: str) ->
         run(files, history)
         for image in IMAGES:
             check(files.crash(keep=image), _copy(history))
-    print(f"{how}: every k of 1..{total}, {3 * total} restarts")
+    print(f"{how}: every k of 1..{total}, {len(IMAGES) * total} restarts")
     assert total > 100
 
 
@@ -220,6 +221,36 @@ def test_a_full_disk_refuses_one_entry_and_the_next_is_kept() -> None:
         assert box.stats().entries == 29 - len(codes)
         box.close()
     assert refused > 20
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * 5000, b"x" * 5000])
+def test_what_was_cut_never_comes_back_behind_shorter_frames(garbage: bytes) -> None:
+    files = FaultFiles()
+    with open_outbox("", files=files, owner=owner(0)) as box:
+        box.put(letter(1), now_ms=NOW_MS, in_flight=True)
+    files.put(log_name(1), files.read(log_name(1)) + garbage)
+    _fill_the_file(files)
+
+
+def test_what_a_full_disk_cut_short_never_comes_back_behind_shorter_frames() -> None:
+    long = replace(letter(2), body=b"{" + b" " * 2000 + b"}")
+    files = FaultFiles()
+    with open_outbox("", files=files, owner=owner(0)) as box:
+        box.put(letter(1), now_ms=NOW_MS, in_flight=True)
+        files._at, files._how = files.calls + 1, "full"
+        with pytest.raises(OutboxError, match="outbox_full"):
+            box.put(long, now_ms=NOW_MS, in_flight=True)
+    _fill_the_file(files)
+
+
+def _fill_the_file(files: FaultFiles) -> None:
+    """Write on until the file is closed; then it must hold whole frames alone."""
+    with open_outbox("", files=files, owner=owner(1)) as box:
+        for number in range(10, 20):
+            box.put(letter(number), now_ms=NOW_MS, in_flight=True)
+        assert len(files.names()) > 2
+    with open_outbox("", files=files, owner=owner(2)) as box:
+        assert (box.stats().corrupt_files, box.stats().entries) == ((), 11)
 
 
 def opened_with_a_fault(at: int) -> tuple[FaultFiles, Outbox | None, str | None]:
@@ -305,7 +336,10 @@ def test_a_fault_at_any_call_of_a_recovery_loses_nothing(case: str, how: str) ->
         files = start.copy(at=at, how=how)
         run(files, History(), [])
         for image in IMAGES:
-            check(files.crash(keep=image), _copy(history), boot=2)
+            after = files.crash(keep=image)
+            check(after, _copy(history), boot=2, damaged=case.startswith("rotten"))
+            if case.startswith("rotten"):
+                assert any(name.endswith(".corrupt") for name in after.names())
     print(f"{case}, {how}: every k of 1..{total}")
     assert total >= 4
 

@@ -112,8 +112,17 @@ class Driver:
         self._decide_all(arrived)
 
     def _decide_all(self, arrived: list[machine.BodyReceived]) -> None:
-        for event in arrived:
-            self.feed(event)
+        undecided = iter(arrived)
+        event = None
+        try:
+            for event in undecided:
+                self.feed(event)
+            event = None
+        finally:
+            if event is not None:  # a defect, which costs one record its answer and no other
+                refusal = machine.Refuse(event.token, "unavailable", "the record is undecided")
+                self._answer(refusal)
+                self._loop.call_soon(self._decide_all, list(undecided))
 
     def _keep_arrived(self, arrived: list[machine.BodyReceived]) -> None:
         """Make raw bodies durable before anybody reads them (`wal.before_parse`)."""
@@ -148,6 +157,8 @@ class Driver:
 
     def closed(self) -> str | None:
         """Say why no record is taken now, or None."""
+        if self._failed:
+            return "the write-ahead log failed"
         return self.core.closed(self._now_ns())
 
     async def finished(self) -> None:

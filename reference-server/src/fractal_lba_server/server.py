@@ -41,7 +41,7 @@ from .net.admin import AdminApp
 from .net.app import App, AppSettings
 from .net.protocol import Application, Connection, WireLimits, bound_connection, sweep
 from .schema_faults import schema_faults
-from .store.data_dir import DataDir
+from .store.data_dir import DataDir, write_durably
 from .store.ring import RingLog
 from .store.sqlite import Index
 from .store.view import View
@@ -75,14 +75,17 @@ def catch_up(index: Index, wal: Path, *, report: Callable[[int], None] = lambda 
     """
     batch: list[Apply] = []
     applied = 0
-    for _, frame in read_frames(wal, index.applied_seq + 1):
-        facts = read_facts(frame)
-        batch.append(Apply(facts.key, facts.stored, facts.kid))
-        if len(batch) == REPLAY_ROWS:
-            report(index.apply(batch))
-            applied += len(batch)
-            batch = []
-    index.apply(batch)
+    try:
+        for _, frame in read_frames(wal, index.applied_seq + 1):
+            facts = read_facts(frame)
+            batch.append(Apply(facts.key, facts.stored, facts.kid))
+            if len(batch) == REPLAY_ROWS:
+                report(index.apply(batch))
+                applied += len(batch)
+                batch = []
+    finally:
+        # Also what stands before damage: the index then says how much of the log there was.
+        index.apply(batch)
     return applied + len(batch)
 
 
@@ -122,13 +125,14 @@ class Region:
         self._log = log
         self._stop = asyncio.Event()
         self._exit_status = 0
+        self._reading = threading.Lock()
         self._tasks: list[asyncio.Task[Any]] = []
         self._servers: list[tuple[Server, asyncio.Task[None]]] = []
         self._pool = ThreadPoolExecutor(SIGNATURE_THREADS, thread_name_prefix="signatures")
         self.data = DataDir.open(config.data, region=config.region)
         self.metrics = Metrics(region=self.data.region, salt=_salt(self.data.path))
         self.policies = load_policies(config.policy_file)
-        self._keep_policies()
+        self._keep_policies(self.policies)
         self.index = Index(self.data.index)
         self._open_log()
         self.tenants = self._open_tenants()
@@ -220,8 +224,10 @@ class Region:
         admin = None
         if config.admin_listen is not None:
             admin = self._listen(config.admin_listen, self._admin_app())
-        for server, _ in self._servers:
-            while not server.started:  # noqa: ASYNC110 - the HTTP server has no event for it
+        for server, serving in self._servers:
+            while not server.started:  # the HTTP server has no event for it
+                if serving.done():
+                    serving.result()  # raises what ended it
                 await asyncio.sleep(0.001)
             state = server.server_state
             self._tasks.append(asyncio.create_task(sweep(state.connections)))
@@ -258,7 +264,7 @@ class Region:
     def _close(self) -> None:
         if not self._exit_status:
             self.wal.stop()
-            self.view.stop()
+        self.view.stop()  # what it was given is durable, also where the log has failed since
         self.index.close()
         self._pool.shutdown(wait=False)
         self.data.close()
@@ -385,17 +391,19 @@ class Region:
         threading.Thread(target=run, name="reload", daemon=True).start()
 
     def _read_again(self) -> dict[str, Any]:
-        before, self.policies = self.policies, load_policies(self._config.policy_file)
-        try:
-            self.tenants.read_now()  # holds the tenants against the policies that were read
-        except (ConfigError, OSError):
-            self.policies = before
-            raise
-        self._keep_policies()
-        return {
-            "tenants": len(self.tenants.directory.tenants),
-            "policies": [policy.version for policy in self.policies.policies()],
-        }
+        with self._reading:  # a second reload must not use what this one has not kept yet
+            policies = load_policies(self._config.policy_file)
+            self._keep_policies(policies)
+            before, self.policies = self.policies, policies
+            try:
+                self.tenants.read_now()  # holds the tenants against the policies that were read
+            except (ConfigError, OSError):
+                self.policies = before
+                raise
+            return {
+                "tenants": len(self.tenants.directory.tenants),
+                "policies": [policy.version for policy in policies.policies()],
+            }
 
     def _reloaded(
         self,
@@ -407,8 +415,8 @@ class Region:
             self.driver.feed(PoliciesChanged(self.policies))
         done(result)
 
-    def _keep_policies(self) -> None:
-        for policy in self.policies.policies():
+    def _keep_policies(self, policies: PolicyBook) -> None:
+        for policy in policies.policies():
             self.data.keep_policy(policy)
 
 
@@ -429,8 +437,7 @@ def _salt(path: Path) -> bytes:
     """Keep the salt of the tenants' pseudonyms, so that a restart keeps their series."""
     file = path / "metrics.salt"
     if not file.exists():
-        file.write_bytes(secrets.token_bytes(32))
-        file.chmod(0o600)
+        write_durably(file, secrets.token_bytes(32))
     return file.read_bytes()
 
 

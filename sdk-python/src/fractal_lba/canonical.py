@@ -269,6 +269,8 @@ def _check_surrogates(value: Any) -> None:
 
 
 def _utf16(name: str) -> bytes:
+    if type(name) is not str:
+        raise ValidationError("member_type", "the name of a member must be a string")
     return name.encode("utf-16-be", "surrogatepass")
 
 
@@ -311,7 +313,14 @@ def _text(value: Any) -> str:
 
 
 if orjson is not None:
-    _SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+    # Passed through is what the other back end refuses: types that are not those of JSON.
+    _SORTED: Final = (
+        orjson.OPT_SORT_KEYS
+        | orjson.OPT_STRICT_INTEGER
+        | orjson.OPT_PASSTHROUGH_SUBCLASS
+        | orjson.OPT_PASSTHROUGH_DATETIME
+        | orjson.OPT_PASSTHROUGH_DATACLASS
+    )
     # Older releases write exponents where ECMAScript does not, and without the sign that
     # `_may_differ` looks for.
     _WRITES_EXPONENTS_LATE: Final = orjson.dumps([1e-5, 1e-7, 1e16]) == b"[0.00001,1e-7,1e+16]"

@@ -376,9 +376,14 @@ class Outbox:
             name = self._space.to_carry()
 
     def _remove(self, names: list[str]) -> None:
+        """Remove files, oldest first; each is gone for good before the next one goes.
+
+        A younger file may hold what became of the entries in an older one.
+        """
         with self._log.guarded():
             for name in names:
                 self._files.unlink(name)
+                self._files.fsync_dir()
                 self._space.forget(name)
 
     def _carry(self, names: list[str]) -> None:
@@ -438,10 +443,10 @@ class Outbox:
         for name in logs:
             if name in damaged:
                 self._files.rename(name, f"{name}.corrupt")
+                self._files.fsync_dir()
                 self._space.forget(name)
             else:
                 self._remove([name])
-        self._files.fsync_dir()
 
     def _recover_dead(self, found: Recovery) -> None:
         if DEAD_LOG not in found.sizes:

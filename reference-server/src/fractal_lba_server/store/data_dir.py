@@ -42,12 +42,12 @@ class DataDir:
     @classmethod
     def open(cls, path: Path, *, region: str | None = None) -> Self:
         """Open or make a directory. `region` None takes the one it was made for."""
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folders(path)
         lock = _lock(path)
         try:
             _check_layout(path)
             code, region_epoch = _region(path, region)
-            (path / "policies").mkdir(exist_ok=True, mode=0o700)
+            _make_folders(path / "policies", path / "wal", path / "wal" / OPEN_STREAM)
         except BaseException:
             os.close(lock)
             raise
@@ -87,16 +87,30 @@ def write_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
         os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    _sync_folder(path.parent)
+
+
+def _make_folders(*folders: Path) -> None:
+    """Make folders whose names outlast a power cut, as what is synced in them must."""
+    for folder in folders:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(fd)
     finally:
-        os.close(directory)
+        os.close(fd)
 
 
 def _lock(path: Path) -> int:

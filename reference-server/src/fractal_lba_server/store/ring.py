@@ -37,7 +37,8 @@ class RingLog:
         sizes = [os.fstat(fd).st_size for fd in self._fds]
         ages = [path.stat().st_mtime_ns for path in self._paths]
         self._turn = ages.index(max(ages)) if any(sizes) else 0
-        self._offset = sizes[self._turn]
+        # What is written next follows the last whole entry, or nobody could read it.
+        self._offset = max((end for *_, end in _entries(self._paths[self._turn])), default=0)
 
     def append(self, bodies: Iterable[bytes], *, received_ns: int, sync: bool) -> None:
         """Add entries; with `sync` they are durable when this returns."""
@@ -54,17 +55,22 @@ class RingLog:
     def entries(self) -> Iterator[tuple[int, bytes]]:
         """Give (received_ns, bytes) from the oldest; a torn entry ends its file."""
         for turn in (1 - self._turn, self._turn):
-            data = self._paths[turn].read_bytes()
-            offset = 0
-            while offset + _ENTRY.size <= len(data):
-                size, checksum, received_ns = _ENTRY.unpack_from(data, offset)
-                body = data[offset + _ENTRY.size : offset + _ENTRY.size + size]
-                if len(body) < size or crc32c(body) != checksum:
-                    break
-                yield received_ns, body
-                offset += _ENTRY.size + size
+            yield from ((received_ns, body) for received_ns, body, _ in _entries(self._paths[turn]))
 
     def close(self) -> None:
         """Close both files."""
         for fd in self._fds:
             self._files.close(fd)
+
+
+def _entries(path: Path) -> Iterator[tuple[int, bytes, int]]:
+    """Give (received_ns, bytes, where the entry ends) of each whole entry of a file."""
+    data = path.read_bytes()
+    offset = 0
+    while offset + _ENTRY.size <= len(data):
+        size, checksum, received_ns = _ENTRY.unpack_from(data, offset)
+        body = data[offset + _ENTRY.size : offset + _ENTRY.size + size]
+        if len(body) < size or crc32c(body) != checksum:
+            return
+        offset += _ENTRY.size + size
+        yield received_ns, body, offset
