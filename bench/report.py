@@ -38,7 +38,7 @@ def render(figures: dict[str, Any]) -> str:
     for name, section in _SECTIONS.items():
         if name in figures:
             parts += section(figures)
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _shares(figures: dict[str, Any]) -> list[str]:

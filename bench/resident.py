@@ -40,7 +40,7 @@ def fill(path: Path, ids: int) -> dict[str, Any]:
         )
     seconds = time.perf_counter() - start
     index.close()
-    data.wal.mkdir(parents=True)
+    data.wal.mkdir(parents=True, exist_ok=True)
     header = Header(ids + 1, GENESIS, 0, data.region_epoch)
     (data.wal / f"seg-{ids + 1:016d}.open").write_bytes(header.to_bytes() + bytes(4096))
     size = sum(file.stat().st_size for file in path.glob("index.sqlite*"))

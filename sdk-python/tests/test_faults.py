@@ -322,13 +322,31 @@ def damaged() -> Iterator[tuple[str, FaultFiles, History]]:
     yield "rotten dead letters", both, more
 
 
+def damaged_with_later_marks() -> tuple[str, FaultFiles, History]:
+    """Give a rotten file beside a younger one that says what became of its entries."""
+    files, history = FaultFiles(), History()
+    acts: list[Act] = [
+        lambda history, box: history.put(box, 1, 2, 3, 4, 5, 6, 7),
+        lambda history, box: history.settle(box, 3, CONFLICT),
+        lambda history, box: history.purge(box, 3),
+    ]
+    run(files, history, acts)
+    data = bytearray(files.read(log_name(1)))
+    data[40] ^= 1
+    files.put(log_name(1), bytes(data))
+    del history.kept[1]
+    return "rotten file with later marks", files, history
+
+
 CASES = ["whole", "torn tail", "rotten first file", "rotten dead letters"]
+CASES += ["rotten file with later marks"]
 
 
 @pytest.mark.parametrize("how", ["fail", "stop", "torn"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_at_any_call_of_a_recovery_loses_nothing(case: str, how: str) -> None:
-    _, start, history = next(each for each in damaged() if each[0] == case)
+    cases = [*damaged(), damaged_with_later_marks()]
+    _, start, history = next(each for each in cases if each[0] == case)
     if case == "rotten dead letters":
         history.purging |= {50, 51}  # their frames may be the ones that rotted
     total = calls_of(start.copy(), [])
@@ -339,7 +357,10 @@ def test_a_fault_at_any_call_of_a_recovery_loses_nothing(case: str, how: str) ->
             after = files.crash(keep=image)
             check(after, _copy(history), boot=2, damaged=case.startswith("rotten"))
             if case.startswith("rotten"):
-                assert any(name.endswith(".corrupt") for name in after.names())
+                kind = "dead-" if "letters" in case else "outbox-"
+                assert any(
+                    name.startswith(kind) and name.endswith(".corrupt") for name in after.names()
+                )
     print(f"{case}, {how}: every k of 1..{total}")
     assert total >= 4
 
