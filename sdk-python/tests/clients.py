@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from record_samples import full_record
+from scripted_server import Seen
 
 from fractal_lba.aio import AsyncClient
 from fractal_lba.base import Item
@@ -32,6 +34,11 @@ def options(**changes: Any) -> dict[str, Any]:
         "signer": SIGNER, "tenant": "acme", "clock": FakeClock(), "random": SeededRandom(1),
     }  # fmt: skip
     return {**usual, **changes}
+
+
+def is_first(seen: Seen) -> bool:
+    """Say whether a request carries the record of number 0."""
+    return bool(json.loads(seen.body)["epoch"] == 0)
 
 
 class AnyClient:

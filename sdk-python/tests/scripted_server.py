@@ -40,8 +40,9 @@ class Step:
     """What to do with a request.
 
     `cut` sends only so many bytes of the response and closes; `reset` closes by RST instead;
-    `trickle` sends one byte at a time; `hold` is awaited before anything is sent; `raw` are the
-    bytes to send in place of a response; `repeat` uses the step for every further request.
+    `trickle` sends one byte at a time; `hold` is awaited before anything is sent, unless `free`
+    says that this request need not wait; `raw` are the bytes to send in place of a response;
+    `repeat` uses the step for every further request.
     """
 
     status: int = 200
@@ -51,6 +52,7 @@ class Step:
     reset: bool = False
     trickle: bool = False
     hold: threading.Event | None = None
+    free: Callable[[Seen], bool] | None = None
     raw: bytes | None = None
     close: bool = False
     repeat: bool = False
@@ -193,7 +195,8 @@ class ScriptedServer:
         try:
             if step is None:
                 raise AssertionError(f"the script ended before {seen.method} {seen.path}")
-            while step.hold is not None and not step.hold.wait(0.01):
+            is_free = step.free is not None and step.free(seen)
+            while step.hold is not None and not is_free and not step.hold.wait(0.01):
                 if self._closing.is_set():
                     return False
         finally:

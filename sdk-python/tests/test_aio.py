@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from clients import SIGNER, options, record
+from clients import SIGNER, is_first, options, record
 from scripted_server import ScriptedServer, Step, recorded, refused
 
 from fractal_lba.aio import AsyncClient
@@ -191,7 +191,8 @@ def test_a_cancel_marks_the_rest() -> None:
 
 def test_turning_away_from_the_answers_ends_what_is_in_flight() -> None:
     async def main() -> None:
-        with ScriptedServer([recorded(), silent()]) as server:
+        first_alone = recorded(hold=threading.Event(), free=is_first, repeat=True)
+        with ScriptedServer([first_alone]) as server:
             async with real(server.url) as client:
                 items = client.submit_many(map(record, range(100)), concurrency=4)
                 assert (await anext(items)).result is not None

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from clients import SIGNER, options, record
+from clients import SIGNER, is_first, options, record
 from scripted_server import ScriptedServer, Step, recorded, refused
 
 from fractal_lba.client import Client
@@ -168,7 +168,8 @@ def test_the_input_is_read_no_more_than_twice_the_width_ahead() -> None:
 
 
 def test_turning_away_from_the_answers_ends_what_is_in_flight() -> None:
-    with ScriptedServer([recorded(), Step(hold=threading.Event(), repeat=True)]) as server:
+    first_alone = recorded(hold=threading.Event(), free=is_first, repeat=True)
+    with ScriptedServer([first_alone]) as server:
         client = real(server.url)
         items = client.submit_many(map(record, range(100)), concurrency=4)
         assert next(items).result is not None
