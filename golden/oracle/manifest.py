@@ -30,6 +30,7 @@ SUITES = (
     "http",
     "outbox",
     "submit",
+    "client",
 )
 ID_OF_LINE = re.compile(r'\{"id":"([^"]*)",')
 

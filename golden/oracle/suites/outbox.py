@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from golden.oracle import recovery
@@ -72,11 +73,16 @@ def suites() -> list[Suite]:
     s.add("outbox/ids-from-ack", "Ids", {"files": {FIRST: (put(1) + mark("ack", 77)).hex()}})
     s.add("outbox/ids-from-dead", "Ids", {"files": {FIRST: put(1).hex(), DEAD: letter(500).hex()}})
     s.add("outbox/ids-large", "Ids", {"files": {FIRST: put(2**53 + 1).hex()}})
-    sums = Suite("outbox/checksum.json", "checksum", "suites/outbox.py", SUM_FLAGS, lambda a: {"value": f"{crc(a['name'], bytes.fromhex(a['bytes'])):08x}"})
-    for kind in ("crc32", "crc32c"):
+    sums = []
+    for kind, folder in (("crc32", "outbox"), ("crc32c", "server")):
+        sums.append(Suite(f"{folder}/{kind}.json", f"checksum.{kind}", "suites/outbox.py", SUM_FLAGS, partial(checksum, kind)))
         for case, data in {"check": b"123456789", "empty": b"", "zero": b"\0", "zeros": bytes(32), "ones": b"\xff" * 32, "ramp": bytes(range(256)), "text": b"put"}.items():
-            sums.add(f"outbox/{kind}-{case}", "Checksum", {"name": kind, "bytes": data.hex()})
-    return [s, sums]
+            sums[-1].add(f"outbox/{kind}-{case}", "Checksum", {"bytes": data.hex()})
+    return [s, *sums]
+
+
+def checksum(kind: str, args: dict[str, Any]) -> dict[str, str]:
+    return {"value": f"{crc(kind, bytes.fromhex(args['bytes'])):08x}"}
 
 
 def states(add: Any) -> None:

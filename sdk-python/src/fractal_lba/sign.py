@@ -171,7 +171,7 @@ class SignedRecord:
     `content` is the content digest and the idempotency key. `record` is what `body` says.
     """
 
-    body: bytes
+    body: bytes = field(repr=False)
     pcs_id: str
     content: str
     record: Mapping[str, Any] = field(repr=False)
