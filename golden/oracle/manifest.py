@@ -30,6 +30,7 @@ SUITES = (
     "http",
     "outbox",
     "submit",
+    "batch",
     "client",
 )
 ID_OF_LINE = re.compile(r'\{"id":"([^"]*)",')

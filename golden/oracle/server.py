@@ -1,4 +1,4 @@
-"""What a server answers to one submit: `spec/formats.md` 9.1, 9.3-9.6 and section 2."""
+"""What a server answers to a submit or a batch: `spec/formats.md` 9.1, 9.3-9.6, 2 and 8."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from golden.oracle.fault import Fault
 from golden.oracle.scanner import parse
 
 Headers = list[list[str]]
+LINE_BYTES_MAX = 65_536
+LINES_MAX = 1000
 
 
 def header(headers: Headers, name: str) -> str | None:
@@ -77,3 +79,52 @@ def status_of(code: str) -> str:
     status = CODES[code][2]
     assert status is not None
     return str(status)
+
+
+def batch(args: dict[str, Any]) -> dict[str, Any]:
+    """Judge each line of a batch on a server that has seen none of its ids before (8.1-8.4)."""
+    headers = args["headers"]
+    if header(headers, "content-type") != "application/x-ndjson":
+        raise Fault("unsupported_media_type")
+    if header(headers, "content-encoding") is not None:
+        raise Fault("unsupported_media_type")
+    lines = bytes.fromhex(args["body"]).split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    seen: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    tenant: list[str] = []
+    items: list[dict[str, Any]] = []
+    for index, line in enumerate(lines):
+        if len(line) > LINE_BYTES_MAX or index == LINES_MAX:
+            items.append({"index": str(index), "status": "413", "code": "payload_too_large"})
+            break
+        try:
+            found = batch_line(args, line, tenant, seen)
+        except Fault as fault:
+            found = {"status": status_of(fault.code), "code": fault.code}
+        items.append({"index": str(index), **found})
+    return {"status": "200", "items": items}
+
+
+def batch_line(
+    args: dict[str, Any],
+    line: bytes,
+    tenant: list[str],
+    seen: dict[tuple[str, str], tuple[str, dict[str, Any]]],
+) -> dict[str, Any]:
+    """Judge one line: `tenant` is that of the first authentic line, `seen` what came before."""
+    kept = [[k, v] for k, v in args["headers"] if k.lower() == "x-tenant-id"]
+    one = {**args, "headers": [["Content-Type", "application/json"], *kept], "body": line.hex()}
+    outcome = submit(one)
+    record = parse(line)
+    owner = str(record["tenant_id"]) if "tenant_id" in record else str(kept[0][1])
+    if not tenant:
+        tenant.append(owner)
+    if tenant[0] != owner:
+        raise Fault("tenant_mismatch")
+    content = canon.content_digest(record, schema.check(record).nanos)
+    before = seen.setdefault((owner, outcome["pcs_id"]), (content, outcome))
+    if before[0] != content:
+        raise Fault("pcs_id_conflict")
+    is_first = before[1] is outcome
+    return {**before[1], "replayed": "false" if is_first else "true"}

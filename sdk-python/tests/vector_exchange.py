@@ -319,4 +319,5 @@ ENTRIES: dict[str, tuple[Callable[[dict[str, Any]], Answer], ...]] = {
     "checksum.crc32": (checksum,),
     "checksum.crc32c": (of_a_server,),
     "http.submit": (of_a_server,),
+    "http.batch": (of_a_server,),
 }
