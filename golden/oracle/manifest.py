@@ -29,6 +29,7 @@ SUITES = (
     "endpoint",
     "http",
     "outbox",
+    "sending",
     "submit",
     "batch",
     "client",

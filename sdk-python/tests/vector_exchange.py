@@ -22,7 +22,7 @@ from fractal_lba.http import (
     read_submitted,
     submit_request,
 )
-from fractal_lba.outbox import DEAD_LOG, Letter, Recovery, first_id_of, read_frame
+from fractal_lba.outbox import DEAD_LOG, Entry, Letter, Recovery, first_id_of, read_frame
 from fractal_lba.outcome import Outcome
 from fractal_lba.retry import (
     Result,
@@ -32,6 +32,7 @@ from fractal_lba.retry import (
     parse_should_retry,
     plan,
 )
+from fractal_lba.schedule import Bury, Later, Pause, Schedule, judge
 from fractal_lba.secret import Secret
 
 
@@ -302,6 +303,57 @@ def checksum(args: dict[str, Any]) -> Answer:
     return {"value": f"{zlib.crc32(bytes.fromhex(args['bytes'])):08x}"}
 
 
+def stepped(args: dict[str, Any]) -> Answer:
+    schedule = Schedule(width_max=int(args["width_max"]))
+    entries: dict[str, Entry] = {}
+    return {"steps": [schedule_step(schedule, entries, event) for event in args["events"]]}
+
+
+def schedule_step(schedule: Schedule, entries: dict[str, Entry], event: dict[str, str]) -> Answer:
+    answer: Answer = {}
+    if event["event"] == "put":
+        entry = Entry(event["id"], "", event.get("kid"), event.get("tenant"), 0, "", 0,
+                      int(event["length"]))  # fmt: skip
+        entries[entry.id] = entry
+        schedule.add(entry, in_flight=event["in_flight"] == "true")
+    elif event["event"] == "take":
+        now_ms, limit = int(event["now_ms"]), int(event["limit"])
+        answer["taken"] = schedule.take(now_ms, limit=limit, bytes_max=int(event["bytes_max"]))
+    elif event["event"] == "answer":
+        answer["verdict"] = schedule_answer(schedule, entries[event["id"]], event)
+    else:
+        schedule.resume()
+        schedule.hurry()
+    blocked = sorted([what, name] for what, name in schedule.blocked)
+    return {**answer, "in_flight": str(schedule.in_flight), "blocked": blocked}
+
+
+def schedule_answer(schedule: Schedule, entry: Entry, event: dict[str, str]) -> str:
+    """Carry a verdict out on a schedule as the outbox does."""
+    status = int(event["status"]) if "status" in event else None
+    if status in (200, 202):
+        schedule.drop(entry.id)
+        schedule.delivered()
+        schedule.resume_for(entry)
+        return "acknowledge"
+    told = event.get("retry_after_ms")
+    verdict = judge(
+        status, "any", "any", b"",
+        retry_after_ms=None if told is None else int(told),
+        cancelled=event.get("cancelled") == "true",
+    )  # fmt: skip
+    if isinstance(verdict, Bury):
+        schedule.delivered()
+        schedule.drop(entry.id)
+        return "bury"
+    if isinstance(verdict, Pause):
+        schedule.pause(entry.id, verdict.what)
+        return "pause"
+    assert isinstance(verdict, Later)
+    schedule.postpone(entry.id, verdict, int(event["now_ms"]), double(event["u"]))
+    return "later"
+
+
 def of_a_server(args: dict[str, Any]) -> Answer:
     """Sessions of a server's tests play these; nothing of an SDK reaches them."""
     assert args
@@ -316,6 +368,7 @@ ENTRIES: dict[str, tuple[Callable[[dict[str, Any]], Answer], ...]] = {
     "http.response": (response_by_kind,),
     "errors.map": (mapped_by_response,),
     "outbox.recover": (recovered,),
+    "outbox.step": (stepped,),
     "checksum.crc32": (checksum,),
     "checksum.crc32c": (of_a_server,),
     "http.submit": (of_a_server,),
