@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools import tidy_code, tidy_contract, tidy_text
+from tools import tidy_code, tidy_contract, tidy_other, tidy_text
 from tools.tidy_tree import Finding, Tree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +19,7 @@ CHECKS: dict[str, Callable[[Tree], Iterator[Finding]]] = {
     **tidy_code.CHECKS,
     **tidy_text.CHECKS,
     **tidy_contract.CHECKS,
+    **tidy_other.CHECKS,
 }
 
 

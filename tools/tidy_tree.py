@@ -21,6 +21,9 @@ VECTORS = "golden/vectors/"
 MUTANTS = "tools/tests/mutants/"
 """Files that break a rule on purpose; each must be found, by the tests of the checks."""
 
+LOCKS = frozenset({"package-lock.json", "go.sum", "go.work.sum"})
+"""Files that a package client writes."""
+
 SDK = "sdk-python/src/fractal_lba/"
 SERVER = "reference-server/src/fractal_lba_server/"
 CORE = f"{SERVER}core/"
@@ -114,7 +117,11 @@ class Tree:
         self.root = root
         self.every = {path: Source(root, path) for path in sorted(paths)}
         generated = (THIRD_PARTY, VECTORS, MUTANTS)
-        self.own = [s for p, s in self.every.items() if not p.startswith(generated)]
+        self.own = [
+            s
+            for p, s in self.every.items()
+            if not p.startswith(generated) and p.rpartition("/")[2] not in LOCKS
+        ]
         self.python = [s for s in self.own if s.is_python]
 
     @classmethod

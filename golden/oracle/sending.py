@@ -1,4 +1,4 @@
-"""When an outbox sends which entry, and what an answer means for it: `spec/formats.md` 11.14-11.17."""
+"""When an outbox sends which entry, and what an answer means: `spec/formats.md` 11.14-11.17."""
 
 from __future__ import annotations
 
