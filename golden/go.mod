@@ -1,0 +1,3 @@
+module fractal-lba.example/golden
+
+go 1.25
