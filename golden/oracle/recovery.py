@@ -152,8 +152,8 @@ def recover(args: dict[str, Any]) -> dict[str, Any]:
     return {
         "entries": [entry(state.live[i]) for i in sorted(state.live)],
         "dead": sorted(state.dead),
-        "corrupt": state.corrupt,
-        "cuts": state.cuts,
+        "corrupt": sorted(state.corrupt),
+        "cuts": sorted(state.cuts),
         "unreadable": str(state.unreadable),
         "next_id": f"{state.next_id:016x}",
     }

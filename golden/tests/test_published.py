@@ -88,7 +88,7 @@ def test_the_npm_package_holds_the_suite(tmp_path: Path) -> None:
 
 def test_the_go_module_holds_the_suite(tmp_path: Path) -> None:
     name = "fractal-lba.example/golden"
-    module = f"module reader\n\ngo 1.25\n\nrequire {name} v0.0.0\n\nreplace {name} => {GOLDEN}\n"
+    module = f"module reader\n\ngo 1.26\n\nrequire {name} v0.0.0\n\nreplace {name} => {GOLDEN}\n"
     (tmp_path / "go.mod").write_text(module)
     (tmp_path / "main.go").write_text(READER)
     check(of_tar(run("go", "run", ".", cwd=tmp_path), ""))

@@ -240,6 +240,8 @@ def many(c: Calls) -> None:
     by_id = {pcs_id(e): good(e) if e % 5 else problem(409, "pcs_id_conflict") for e in range(1, 41)}
     add("forty-at-once", {"by_id": by_id}, list(range(1, 41)), 8)
     add("wide", {"by_id": {pcs_id(e): good(e) for e in range(1, 9)}}, list(range(1, 9)), 64)
+    slow = {pcs_id(e): good(e, delay_ms="150") if e == 1 else good(e) for e in range(1, 5)}
+    add("slow-first", {"by_id": slow}, [1, 2, 3, 4], 4, comment="the first is answered last, and comes first")
     bad = {"call": "submit_many", "json": [full(1), full(2, extra="1"), full(3)], "concurrency": "1"}
     c.add("refused-inside", "Many", steps(good(1), good(3)), calls=[bad], op="submit_many")
 

@@ -177,6 +177,7 @@ def dead(add: Any) -> None:
     add("dead-without-status", "Dead", first=put(2), dead=letter(1, status="", code='"outbox_expired"'))
     add("dead-torn", "Torn", first=put(2), dead=letter(1) + letter(3)[:40])
     add("dead-corrupt", "Corrupt", first=put(2), dead=flip(letter(1), 40) + letter(3))
+    add("dead-and-log-corrupt", "Corrupt", first=flip(put(1), 20) + put(2), dead=flip(letter(3), 40) + letter(4))
     add("dead-only", "Dead", dead=letter(1) + letter(2))
     add("dead-status-number", "Dead", first=put(2), dead=letter(1, status="409") + letter(3))
     add("dead-without-put", "Dead", first=put(2), dead=letter(1, put="") + letter(3))
