@@ -1,106 +1,55 @@
 """Every task of this repository; there is no other task runner.
 
 `nox -l` lists the sessions. `nox` runs the first group: it needs Python 3.11 or newer and the
-package index, nothing else. Wheels are built once in a run, and what is tested is what they hold.
+package indexes of three languages; Go and Node come from there too where none is on the path.
+What sessions share is in `tools/steps.py`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nox
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from tools.tidy_code import PURE_SDK  # noqa: E402 - found by the line above
+from tools.steps import (  # noqa: E402 - found by the line above
+    EXTRAS,
+    GOVULNCHECK,
+    GROUPS,
+    PURE,
+    STATICCHECK,
+    attempt,
+    go,
+    go_modules,
+    harness,
+    install,
+    node,
+    npm,
+    others,
+    pytest,
+    require,
+    testees,
+    wheels,
+)
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|venv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
-DIST = ROOT / ".nox" / "dist"
-GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
-EXTRAS = "cli,ed25519,fast,httpx,signals"
-RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
-NEWEST = "3.14"
-HANG_S = 300
-"""A guard against a test that hangs; no test concludes anything from how long it took."""
 CRASH = "reference-server/tests/test_crash.py"
-PURE = ",".join(f"*/fractal_lba/{name}.py" for name in PURE_SDK) + ",*/fractal_lba_server/core/*"
-SERVICES = {"chromium": "chromium", "mkfs.ext4": "e2fsprogs", "mount": "mount"}
+SERVICES = {
+    "chromium": "chromium",
+    "mkfs.ext4": "e2fsprogs",
+    "mount": "mount",
+    "qemu-aarch64-static": "qemu-user-static",
+}
 """Commands that `nox -t services` needs, and the Debian packages that hold them."""
-
-wheels_of_this_run: list[str] = []
-
-
-def interpreter(version: str) -> str:
-    """Find a CPython on the path or among those of pyenv; without one, nox skips and says so."""
-    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for program in (Path(f"python{version}"), *kept.glob(f"{version}.*/bin/python{version}")):
-        try:
-            subprocess.run([program, "-c", "import venv"], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return str(program)
-    return version
-
-
-OTHERS = [
-    nox.param(interpreter(version), id=version)
-    for version in nox.project.python_versions(
-        nox.project.load_toml("sdk-python/pyproject.toml"), max_version=NEWEST
-    )
-    if version != RUNNING
-]
-
-
-def wheels(session: nox.Session) -> list[str]:
-    """Build the wheels of SDK (by way of its sdist) and server, once in a run of nox."""
-    if not wheels_of_this_run:
-        shutil.rmtree(DIST, ignore_errors=True)
-        session.install(*GROUPS["build"])
-        build = ("python", "-m", "build", "--no-isolation", "--outdir", str(DIST))
-        session.run(*build, "sdk-python", silent=True)
-        session.run(*build, "--wheel", "reference-server", silent=True)
-        wheels_of_this_run.extend(str(path) for path in sorted(DIST.glob("*.whl")))
-    return wheels_of_this_run
-
-
-def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -> None:
-    """Install both wheels with every extra, and what the groups of pyproject.toml name."""
-    sdk, server = wheels(session)
-    needed = [requirement for group in groups for requirement in GROUPS[group]]
-    session.install(*options, f"{sdk}[{EXTRAS}]", server, *needed)
-    session.install("--no-deps", *GROUPS["data"])
-
-
-def attempt(session: nox.Session, *command: str, **keywords: Any) -> bool:
-    """Run a command and say whether it passed, so that what follows is seen too."""
-    try:
-        session.run(*command, **keywords)
-    except nox.command.CommandFailed:
-        return False
-    return True
-
-
-def require(session: nox.Session, *passed: bool) -> None:
-    """Fail the session unless everything in it passed."""
-    if not all(passed):
-        session.error(f"{passed.count(False)} of {len(passed)} steps failed, see above")
-
-
-def pytest(session: nox.Session, *arguments: str, cover: str = "") -> bool:
-    """Run pytest on what is installed; `cover` names a package whose branches are recorded."""
-    start = ["coverage", "run", f"--source={cover}", "-m"] if cover else ["python", "-m"]
-    guard = f"--timeout={HANG_S}"
-    return attempt(session, *start, "pytest", guard, *arguments, env={"FLK_DIST": str(DIST)})
 
 
 @nox.session
@@ -117,10 +66,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: mypy --strict over packages, samples, oracle, tools, bench and demo."""
+    """Types: mypy --strict over packages, samples, oracle, harness, tools, bench and demo."""
     install(session, "tests", "types")
     parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "golden/oracle")
     session.run("mypy", *parts, "tools", "bench", "demo", "noxfile.py")
+    session.run("mypy", "conformance/flk_conformance")
 
 
 @nox.session
@@ -143,11 +93,36 @@ def tests(session: nox.Session) -> None:
     )
 
 
-@nox.session
-@nox.parametrize("python", OTHERS)
+@nox.session(name="sdk-go")
+def sdk_go(session: nox.Session) -> None:
+    """The Go SDK: vet, gofmt, staticcheck, its tests under the race detector, its surface."""
+    go(session)
+    require(
+        session,
+        *[go_modules(session, *step) for step in (("vet", "./..."), ("run", STATICCHECK, "./..."))],
+        attempt(session, "sh", "-c", 'test -z "$(gofmt -l . | tee /dev/stderr)"', external=True),
+        go_modules(session, "test", "-race", "./..."),
+    )
+
+
+@nox.session(name="sdk-ts")
+def sdk_ts(session: nox.Session) -> None:
+    """The TypeScript SDK: types, style, tests, sizes, and the tarball as it is installed."""
+    node(session)
+    require(
+        session,
+        npm(session, "run", "lint"),
+        npm(session, "test"),
+        npm(session, "run", "size"),
+        npm(session, "run", "packed"),
+    )
+
+
+@nox.session(name="sdk")
+@nox.parametrize("python", others())
 def sdk(session: nox.Session) -> None:
-    """The SDK on every other Python that is found; one that is absent counts as skipped."""
-    built, _ = wheels(session)
+    """The Python SDK on every other Python that is found; one that is absent is skipped."""
+    built = wheels(session)[0]
     session.install(f"{built}[{EXTRAS}]", *GROUPS["tests"])
     session.install("--no-deps", *GROUPS["data"])
     require(session, pytest(session, "sdk-python/tests", "-m", "not long", *session.posargs))
@@ -155,19 +130,61 @@ def sdk(session: nox.Session) -> None:
 
 @nox.session
 def golden(session: nox.Session) -> None:
-    """Vectors: the oracle writes the same bytes again, and others' vectors agree with it."""
+    """Vectors: the oracle writes the same bytes again, others' agree, packages hold them."""
     install(session, "tests")
+    go(session)
+    node(session)
     require(
         session,
         attempt(session, "python", "-m", "golden.oracle", "check"),
+        harness(session, "vectors", "fmt", "--check"),
+        harness(session, "vectors", "lint"),
+        harness(session, "vectors", "cover"),
         pytest(session, "golden/tests", "-m", "not long"),
     )
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """All vectors on three SDKs, then every mutant and the wrong harnesses: each is caught."""
+    install(session, "tests")
+    require(
+        session,
+        pytest(session, "conformance/tests", "-m", "not long"),
+        *[harness(session, "smoke", "--", path) for path in testees(session)],
+        *[harness(session, "run", "--", path) for path in testees(session)],
+        harness(session, "mutate"),
+    )
+
+
+@nox.session(name="conformance-server")
+def conformance_server(session: nox.Session) -> None:
+    """The reference server judged by its URL, through crashes; every wrong server is caught."""
+    install(session, "tests")
+    require(session, attempt(session, "python", "-m", "tools.judged_server"))
+
+
+@nox.session(name="interop-sdk")
+def interop_sdk(session: nox.Session) -> None:
+    """Three SDKs and their samples against the server through the recording proxy."""
+    install(session, "tests")
+    testees(session)
+    require(session, attempt(session, "python", "-m", "tools.interop"))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """100,000 generated cases on three SDKs, each judged by the oracle; `-- --cases N` for more."""
+    install(session, "tests")
+    cases = session.posargs or ["--cases", "100000"]
+    require(session, harness(session, "fuzz", "--seed", "1", *cases, "--", *testees(session)))
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Documents: the README, the guides and the samples do what they say; api.txt is fresh."""
     install(session, "tests")
+    testees(session)
     require(
         session,
         pytest(session, "tools/tests", "-m", "guides", *session.posargs),
@@ -177,22 +194,28 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def api(session: nox.Session) -> None:
-    """Write sdk-python/api.txt, the public surface of the SDK; its diff is reviewed."""
+    """Write the files that hold the public surface of the three SDKs; a diff is reviewed."""
     install(session)
+    go(session)
+    node(session)
     session.run("python", "-m", "tools.api", "--write")
+    session.run("go", "generate", "./...", external=True, env={"PWD": str(ROOT / "sdk-go")})
+    require(session, npm(session, "run", "api"))
 
 
 @nox.session(default=False)
 def samples(session: nox.Session) -> None:
-    """The samples of the SDK against a server, their output compared."""
+    """The samples of the three SDKs against a server, their output compared."""
     install(session, "tests")
+    testees(session)
     require(session, pytest(session, "tools/tests/test_samples.py", *session.posargs))
 
 
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
-    """The main job on real data: a server, signed summaries, refusals, kill -9, a report."""
+    """The main job on real data: a server, three SDKs, refusals, kill -9, a report."""
     install(session)
+    testees(session)
     session.run("python", "demo/run.py", *session.posargs)
 
 
@@ -224,19 +247,35 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
 
 
+@nox.session(default=False)
+def vulnerabilities(session: nox.Session) -> None:
+    """Known faults in the Go standard library and modules; it needs the vulnerability database."""
+    go(session)
+    require(session, go_modules(session, "run", GOVULNCHECK, "./..."))
+
+
+@nox.session(default=False, name="fuzz-http")
+def fuzz_http(session: nox.Session) -> None:
+    """Schemathesis against the server from spec/openapi.yaml, as a second opinion."""
+    install(session, "tests", "schemathesis")
+    require(session, pytest(session, "conformance/tests/schemathesis", *session.posargs))
+
+
 @nox.session(default=False, tags=["services"])
 def services(session: nox.Session) -> None:
-    """What needs Debian packages and root: the page in a browser, a disk that is really full."""
+    """What needs Debian packages and root: browser pages, a full disk, arm64, Deno and Bun."""
     missing = sorted({SERVICES[name] for name in SERVICES if shutil.which(name) is None})
     if missing:
         session.error(f"missing Debian packages: apt-get install {' '.join(missing)}")
     if os.geteuid() != 0:
         session.error("mounting a small disk needs root; .ci/run says how")
     install(session, "tests")
+    testees(session)
     require(
         session,
         pytest(session, "reference-server/tests/services"),
         pytest(session, "demo/tests/services"),
+        pytest(session, "conformance/tests/services"),
     )
 
 

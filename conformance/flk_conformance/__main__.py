@@ -1,0 +1,7 @@
+"""Start the command: `python -m flk_conformance`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,294 @@
+"""Rewrite the vectors of `http.submit` for the tenants that a server has.
+
+A vector names tenants, keys and ids of its own. Here they are replaced by listed tenants, their
+keys and a fresh id, its signatures are made again with those keys, and what was wrong with it
+stays wrong: a signature that was spoiled is spoiled in the same place. The oracle judges each
+rewritten request before it is sent; one that it judges otherwise than the vector is a defect of
+this file and is reported as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from golden.oracle import canon, server
+from golden.oracle import sign as signing
+from golden.oracle.base import FULL, MERKLE_ROOT, TENANT, record
+from golden.oracle.fault import Fault
+from golden.oracle.scanner import BYTES_MAX, parse, parse_any
+from golden.oracle.suites.verify import SECRET, signed
+
+from .features import Features, Key, Tenant
+
+OTHER_TENANT: Final = "tenant-b"
+ROLES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "k1": (TENANT, "HMAC", "active"),
+    "k2": (TENANT, "Ed25519", "active"),
+    "k3": (OTHER_TENANT, "HMAC", "active"),
+    "k4": (TENANT, "Ed25519", "active"),
+    "k5": (TENANT, "HMAC", "revoked"),
+}
+"""What the keys of the vectors are: tenant, algorithm, status."""
+
+_SIG: Final = re.compile(r'"sig":"((?:[^"\\]|\\.)*)"')
+_KID: Final = re.compile(r'"kid":"(k[1-5])"')
+
+
+class Unsuited(Exception):  # noqa: N818 - a result, not an error
+    """Why no listed tenant can stand for one of the vector."""
+
+
+class DefectError(Exception):
+    """A vector that was not rewritten rightly: the harness is wrong, not the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Which listed tenants and keys stand for those of one vector."""
+
+    tenants: Mapping[str, Tenant]
+    keys: Mapping[str, Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A rewritten vector."""
+
+    headers: list[list[str]]
+    body: bytes
+    pcs_id: str
+    key: Key
+
+
+def transpose(case: Mapping[str, Any], features: Features, root: str) -> Request:
+    """Rewrite a vector for listed tenants; `root` is a fresh merkle root.
+
+    Raises Unsuited, or DefectError.
+    """
+    args = case["args"]
+    codec, text = _decode(bytes.fromhex(args["body"]))
+    headers = [list(pair) for pair in args["headers"]]
+    cast = _cast(text, headers, case["expect"].get("code"), features)
+    named = {name: tenant.id for name, tenant in cast.tenants.items()}
+    headers = [[name, named.get(value, value)] for name, value in headers]
+    pcs_id, rewritten = _with_ids(text, root)
+    rewritten = _with_names(rewritten, cast)
+    rewritten = _with_signatures(text, rewritten, cast)
+    body = rewritten.encode(codec)
+    if len(args["body"]) // 2 >= BYTES_MAX:  # its size is the point
+        body = body.rstrip(b" ").ljust(len(args["body"]) // 2)
+    (signer,) = [cast.keys[kid] for kid in [_signer(text)]]
+    request = Request(headers, body, pcs_id, signer)
+    _check(case, request, features)
+    return request
+
+
+def _decode(body: bytes) -> tuple[str, str]:
+    """Read a body as text in the encoding that shows its members."""
+    for codec in ("utf-32-le", "utf-16-le", "utf-16-be"):
+        try:
+            text = body.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if text.startswith('{"'):
+            return codec, text
+    return "latin-1", body.decode("latin-1")
+
+
+def _signer(text: str) -> str:
+    """Name the key that a vector was signed with; without one, k1 or, as it says, k4."""
+    match = _KID.search(text)
+    if match is not None:
+        return match[1]
+    found = _SIG.search(text)
+    # A version-1 record without kid may carry the signature of another kind of key.
+    return "k4" if found is not None and len(found[1]) == 88 and '"sig_v"' not in text else "k1"
+
+
+# --- who stands for whom -------------------------------------------------------------------------
+
+
+def _cast(text: str, headers: list[list[str]], code: str | None, features: Features) -> Cast:
+    signer = _signer(text)
+    kids = {signer} | set(_KID.findall(text))
+    said = text + " ".join(value for _, value in headers)
+    old = '"sig"' in text and '"sig_v"' not in text
+    kidless = '"kid"' not in text and old
+    if kidless:
+        kids |= {"k1"}
+    two = OTHER_TENANT in said or "k3" in kids
+    for mine in features.tenants:
+        for theirs in features.tenants if two else (mine,):
+            if two and theirs is mine:
+                continue
+            tenants = {TENANT: mine, OTHER_TENANT: theirs}
+            keys = {kid: _key(tenants, kid) for kid in kids}
+            found = {kid: key for kid, key in keys.items() if key is not None}
+            if len(found) == len(keys) and _fits(tenants, found, signer, code, old=old):
+                if not kidless or _default_fits(mine, theirs, headers, code):
+                    return Cast(tenants, found)
+    raise Unsuited(f"no listed tenants have keys as {', '.join(sorted(kids))} of the vectors")
+
+
+def _key(tenants: Mapping[str, Tenant], kid: str) -> Key | None:
+    name, alg, status = ROLES[kid]
+    return tenants[name].key(alg, status=status)
+
+
+def _fits(
+    tenants: Mapping[str, Tenant], keys: Mapping[str, Key], signer: str, code: str | None,
+    *, old: bool,
+) -> bool:  # fmt: skip
+    tenant = tenants[ROLES[signer][0]]
+    if tenant.quota is not None:
+        return False
+    if old:
+        return tenant.min_version == (2 if code == "sig_version_unsupported" else 1)
+    return True
+
+
+def _default_fits(
+    mine: Tenant, theirs: Tenant, headers: list[list[str]], code: str | None
+) -> bool:
+    """A record without kid belongs to a default key, or to none."""
+    named = next((value for name, value in headers if name == "X-Tenant-Id"), None)
+    if named == TENANT:
+        default = mine.key("HMAC")
+        return default is not None and mine.v1_default_kid == default.kid
+    if named == OTHER_TENANT:
+        return theirs.v1_default_kid is None
+    return code == "kid_unknown"
+
+
+# --- what is replaced ----------------------------------------------------------------------------
+
+
+def _with_ids(text: str, root: str) -> tuple[str, str]:
+    """Replace the merkle root, and the id that is derived from it."""
+    shard, epoch = "shard-001", 7
+    try:
+        members = parse_any(text.encode("latin-1"))
+        assert isinstance(members, dict)
+        shard, epoch = str(members["shard_id"]), int(members["epoch"].token)  # type: ignore[union-attr]
+    except (Fault, AssertionError, KeyError, AttributeError, ValueError):
+        pass  # what cannot be read has the id of the full record
+    before = canon.derive_pcs_id(MERKLE_ROOT, epoch, shard)
+    if before not in text:
+        before, epoch, shard = canon.derive_pcs_id(MERKLE_ROOT, 7, "shard-001"), 7, "shard-001"
+    after = canon.derive_pcs_id(root, epoch, shard)
+    return after, text.replace(MERKLE_ROOT, root).replace(before, after)
+
+
+def _with_names(text: str, cast: Cast) -> str:
+    for name, tenant in cast.tenants.items():
+        text = text.replace(f'"tenant_id":"{name}"', f'"tenant_id":"{tenant.id}"')
+    for kid, key in cast.keys.items():
+        text = text.replace(f'"kid":"{kid}"', f'"kid":"\x1a{key.kid}"')
+    return text.replace('"kid":"\x1a', '"kid":"')
+
+
+# --- what is signed again ------------------------------------------------------------------------
+
+
+def _with_signatures(before: str, after: str, cast: Cast) -> str:
+    """Make the signatures again: those that hold, and those that were spoiled."""
+    old, new = [match[1] for match in _SIG.finditer(before)], []
+    for sig in old:
+        kid = _signer(before)
+        own = _own_signature(before, *SECRET[kid])
+        if own == sig:
+            new.append(_own_signature(after, cast.keys[kid].alg, cast.keys[kid].secret) or "")
+        else:
+            new.append(_spoiled_again(sig, before, after, cast))
+    texts = iter(new)
+    return _SIG.sub(lambda _: f'"sig":"{next(texts)}"', after)
+
+
+def _own_signature(text: str, alg: str, secret: bytes) -> str | None:
+    """Sign a record as it stands; None if it cannot be signed."""
+    try:
+        members = parse(text.encode("latin-1"))
+        _, payload, _ = canon.payload(members, 2 if "sig_v" in members else 1)
+    except Fault:
+        return None
+    return signing.base64_text(signing.signature(alg, secret, payload))
+
+
+def _spoiled_again(sig: str, before: str, after: str, cast: Cast) -> str:
+    """Find the good signature that this one was made from, and do the same to the new one."""
+    for good, again in _good_signatures(before, after, cast):
+        if sig == good:
+            return again
+        if sig and (sig in good or good[8:-8] in sig or _differs_little(sig, good)):
+            return _same_change(good, sig, again)
+    return sig  # it was never made from a good one: empty, hexadecimal, one letter
+
+
+def _good_signatures(before: str, after: str, cast: Cast) -> Iterator[tuple[str, str]]:
+    """Give signatures of the full record under the vector's keys, old and new."""
+    match = re.search(r'"merkle_root":"([0-9a-f]{64})"', after)
+    root = match[1] if match else MERKLE_ROOT
+    fresh = {**FULL, "merkle_root": f'"{root}"'}
+    fresh["pcs_id"] = f'"{canon.derive_pcs_id(root, 7, "shard-001")}"'
+    for kid, key in cast.keys.items():
+        name = ROLES[kid][0]
+        for version, named in ((2, True), (1, True), (1, False)):
+            old = signed(kid, FULL, version, named=named, tenant=name)["sig"][1:-1]
+            tenant = cast.tenants[name].id if version == 2 else None
+            new, _ = signing.sign(
+                parse(record(fresh)), key.alg, key.secret, key.kid if named else None, version,
+                tenant,
+            )  # fmt: skip
+            yield old, new
+
+
+def _differs_little(sig: str, good: str) -> bool:
+    return len(sig) == len(good) and sum(a != b for a, b in zip(sig, good, strict=True)) <= 2
+
+
+def _same_change(good: str, bad: str, again: str) -> str:
+    """Apply to `again` what turned `good` into `bad`: text put in, cut out, or changed."""
+    start = next((i for i, (a, b) in enumerate(zip(good, bad, strict=False)) if a != b), None)
+    if start is None:
+        start = min(len(good), len(bad))
+    end = 0
+    most = min(len(good), len(bad)) - start
+    while end < most and good[-1 - end] == bad[-1 - end]:
+        end += 1
+    middle = bad[start : len(bad) - end]
+    changed = again[:start] + middle + again[len(again) - end :]
+    if changed == again:  # the letter put in is the one that stands there
+        changed = again[:start] + ("A" if middle != "A" else "B") + again[len(again) - end :]
+    return changed
+
+
+# --- what the oracle says of it ------------------------------------------------------------------
+
+
+def _check(case: Mapping[str, Any], request: Request, features: Features) -> None:
+    expect, tenants = case["expect"], [_as_vector(tenant) for tenant in features.tenants]
+    try:
+        found = server.submit(
+            {"headers": request.headers, "body": request.body.hex(), "tenants": tenants}
+        )
+    except Fault as fault:
+        found = {"code": fault.code}
+    same = [name for name in found if name != "pcs_id"]
+    if any(found[name] != expect.get(name) for name in same):
+        raise DefectError(f"{case['id']}: the vector says {expect}, the oracle {found}")
+
+
+def _as_vector(tenant: Tenant) -> dict[str, Any]:
+    keys = [
+        {"kid": k.kid, "alg": k.alg, "key": k.verifying.hex(), "status": k.status}
+        for k in tenant.keys
+    ]
+    view: dict[str, Any] = {"id": tenant.id, "min_version": str(tenant.min_version), "keys": keys}
+    if tenant.v1_default_kid is not None:
+        view["v1_default_kid"] = tenant.v1_default_kid
+    return view
+
+

@@ -1,0 +1,7 @@
+module fractal-lba.example/conformance/testees/go
+
+go 1.25
+
+require fractal-lba.example/sdk-go v0.4.0
+
+replace fractal-lba.example/sdk-go => ../../../sdk-go

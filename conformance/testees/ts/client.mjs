@@ -1,0 +1,146 @@
+/** Operations with real sockets and a fake clock. */
+
+import { inspect } from 'node:util';
+import { FractalLBAClient } from './.build/client.js';
+import { isFractalLBAError } from './.build/errors.js';
+import { parse } from './.build/scanner.js';
+import { Secret } from './.build/secret.js';
+import { sign } from './.build/sign.js';
+import { HmacSigner } from './.build/signers.js';
+import { FakeClock } from './.build/testing.js';
+import { optionsOf, outcomeAnswer, submittedAnswer } from './exchange.mjs';
+import { bytes, double, hex } from './signing.mjs';
+
+const FAILOVER = [
+  'down_after',
+  'up_after',
+  'probe_interval_ms',
+  'failback_after_ms',
+  'allowed_regions',
+  'redirect_hops',
+];
+
+/** Cancel as a wait begins, where a call asks for it. */
+class CancellingClock extends FakeClock {
+  cancel;
+
+  wait(waitMs, signal) {
+    this.cancel?.abort();
+    return super.wait(waitMs, signal);
+  }
+}
+
+function clientOptions({ max_attempts, durability, token, app, ...numbers }) {
+  const failover = {};
+  for (const name of FAILOVER) {
+    if (name in numbers) failover[name] = numbers[name];
+    delete numbers[name];
+  }
+  const retry = max_attempts === undefined ? {} : { maxAttempts: Number(max_attempts) };
+  return { ...optionsOf(numbers), failover: optionsOf(failover), retry, durability, token, app };
+}
+
+/** One client, its clock and its signer. */
+function made({ endpoints, tenant, kid, key, sig_v, u, now_ms, options = {} }, more = {}) {
+  const clock = new CancellingClock(Number(now_ms));
+  const signer = new HmacSigner(bytes(key), { kid });
+  const random = () => double(u);
+  const shared = { endpoints, signer, tenant, sigVersion: Number(sig_v), clock, random };
+  const client = new FractalLBAClient({ ...shared, ...clientOptions(options), ...more });
+  return { client, clock, signer };
+}
+
+const submitted = (result) => ({ ...submittedAnswer(result), attempts: `${result.raw.attempts}` });
+
+function factsOf({ code, attempts, stop, status, retryAfterMs, requestId }) {
+  const facts = { stop, status, retry_after_ms: retryAfterMs, request_id: requestId };
+  const known = Object.entries(facts).filter(([, value]) => value !== undefined);
+  const texts = known.map(([name, value]) => [name, `${value}`]);
+  return { code, attempts: `${attempts}`, ...Object.fromEntries(texts) };
+}
+
+/** Make a call about one record. */
+async function one({ client, clock }, call) {
+  if (call.call === 'get') return { outcome: outcomeAnswer(await client.get(call.pcs_id)) };
+  if (call.call === 'cancel') clock.cancel = new AbortController();
+  const signal = clock.cancel?.signal;
+  try {
+    return submitted(await client.submit(parse(bytes(call.json)), { signal }));
+  } finally {
+    clock.cancel = undefined;
+  }
+}
+
+async function many(client, { json, concurrency }) {
+  const records = json.map((digits) => parse(bytes(digits)));
+  const items = [];
+  for await (const item of client.submitMany(records, { concurrency: Number(concurrency) })) {
+    const index = `${item.index}`;
+    if (item.error) items.push({ index, err: { code: item.error.code } });
+    else {
+      const { outcome, replayed, level } = submitted(item.result);
+      items.push({ index, ok: { outcome, replayed, level } });
+    }
+  }
+  return items;
+}
+
+async function answer(caller, call) {
+  const { client, clock } = caller;
+  if (call.call === 'advance') {
+    clock.advance(Number(call.ms));
+    return {};
+  }
+  if (call.call === 'submit_many') return { items: await many(client, call) };
+  const before = clock.waitsMs.length;
+  const waited = () => `${clock.waitsMs.slice(before).reduce((sum, ms) => sum + ms, 0)}`;
+  try {
+    return { ok: await one(caller, call), waited_ms: waited() };
+  } catch (error) {
+    if (!isFractalLBAError(error)) throw error;
+    return { err: factsOf(error), waited_ms: waited() };
+  }
+}
+
+async function called(args) {
+  const caller = made(args);
+  const calls = [];
+  for (const call of args.calls) calls.push(await answer(caller, call));
+  await caller.client.close();
+  return { calls };
+}
+
+/** Do what the scenario says; give what came back, or the error. */
+async function met({ scenario, json, pcs_id, tenant, sig_v }, { client, signer }) {
+  try {
+    if (scenario === 'get') return await client.get(pcs_id);
+    const record = parse(bytes(json));
+    if (scenario === 'submit') return await client.submit(record);
+    return await sign(record, signer, { tenant, sigVersion: Number(sig_v) });
+  } catch (error) {
+    if (!isFractalLBAError(error)) throw error;
+    return error;
+  }
+}
+
+async function captured(args) {
+  const lines = [];
+  const log = (line) => lines.push(line);
+  const logger = { debug: log, info: log, warn: log, error: log };
+  const caller = made(args, { logger, token: args.token });
+  const thing = await met(args, caller);
+  await caller.client.close();
+  const shown = [caller.client, caller.signer, new Secret(bytes(args.key)), thing].flatMap((each) => [
+    `${each}`,
+    JSON.stringify(each),
+    inspect(each, { depth: 9, maxStringLength: Number.POSITIVE_INFINITY }),
+  ]);
+  return { log: hex([...lines, ...shown].join('\n')) };
+}
+
+const CALLS = ['submit', 'submit_many', 'get', 'cancel', 'failover'];
+
+export const OPS = {
+  ...Object.fromEntries(CALLS.map((name) => [`client.${name}`, called])),
+  'log.capture': captured,
+};

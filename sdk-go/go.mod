@@ -1,0 +1,3 @@
+module fractal-lba.example/sdk-go
+
+go 1.25
