@@ -188,6 +188,6 @@ def mapped(args: dict[str, Any]) -> dict[str, Any]:
     waits = [waiting.after_ms(values, header(headers, "date"), int(args.get("now_ms", "0")))]
     told = members.get("retry_after_ms")
     if isinstance(told, Number) and told.is_integer and not told.token.startswith("-"):
-        waits.append(int(told.token))
+        waits.append(min(int(told.token), waiting.MS_MAX))
     known = [ms for ms in waits if ms is not None]
     return {**out, "retry_after_ms": str(max(known))} if known else out

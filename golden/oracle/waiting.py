@@ -125,7 +125,7 @@ def jitter_ms(u: int, bound: int) -> int:
 
 def wish(result: Result) -> bool | None:
     """Read X-Should-Retry of an error response (12)."""
-    if result.error is not None or result.status in (200, 202):
+    if result.error is not None or result.status < 400:
         return None
     values = result.values("x-should-retry")
     return {"true": True, "false": False}.get(values[0]) if len(values) == 1 else None

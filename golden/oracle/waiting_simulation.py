@@ -66,7 +66,8 @@ def simulate(args: dict[str, Any]) -> dict[str, str] | None:
     happened: set[str] = set()
     good = error is None and status in (200, 202)
     asked = fields.get("x-should-retry", [""])
-    word = asked[0] if error is None and not good and len(asked) == 1 else ""
+    is_refusal = error is None and status >= 400
+    word = asked[0] if is_refusal and len(asked) == 1 else ""
     if good:
         happened.add("success")
     if error == "cancelled":

@@ -169,7 +169,7 @@ def fields(add: Any) -> None:
     add("fields-pointer-empty", "Fields", 422, b'{"code":"member_type","pointer":""}')
     add("fields-pointer-escaped", "Fields", 422, b'{"code":"member_unknown","pointer":"/a~1b~0c"}')
     for name, headers, member in (("header", [["Retry-After", "7"]], None), ("body", [], "7000"), ("header-larger", [["Retry-After", "7"]], "6999"), ("body-larger", [["Retry-After", "7"]], "7001"),
-                                  ("body-zero", [], "0"), ("body-minus", [], "-1"), ("body-fraction", [], "1.5"), ("body-text", [], '"7000"'), ("body-null", [], "null"), ("header-bad", [["Retry-After", "x"]], None),
+                                  ("body-zero", [], "0"), ("body-2-53", [], "9007199254740992"), ("body-huge", [], "1" + "0" * 30), ("body-minus", [], "-1"), ("body-fraction", [], "1.5"), ("body-text", [], '"7000"'), ("body-null", [], "null"), ("header-bad", [["Retry-After", "x"]], None),
                                   ("header-date", [["Retry-After", "Mon, 02 Feb 2026 02:40:07 GMT"]], None), ("header-date-base", [["Retry-After", "Mon, 02 Feb 2026 02:40:07 GMT"], ["Date", "Mon, 02 Feb 2026 02:40:05 GMT"]], None)):
         data = b'{"code":"rate_limited"}' if member is None else f'{{"code":"rate_limited","retry_after_ms":{member}}}'.encode()
         add(f"wait-{name}", "Wait", 429, data, headers)

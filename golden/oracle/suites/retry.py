@@ -159,6 +159,8 @@ def wishes(add: Any) -> None:
         slug = {"TRUE": "upper", "False": "capital", "": "empty", "true,false": "both"}.get(value, value)
         for status in (400, 401, 409, 423, 501, 503):
             add(f"wish-{slug}-{status}", "Wish", arguments(status, ("X-Should-Retry", value)))
+    for status in (204, 301, 304):
+        add(f"wish-true-{status}", "Wish", arguments(status, ("x-should-retry", "true")))
     add("wish-true-last", "Wish", arguments(409, ("x-should-retry", "true"), attempt="3"))
     add("wish-true-deadline", "Wish", arguments(409, ("x-should-retry", "true"), deadline_ms=str(NOW)))
     add("wish-true-quota", "Wish", arguments(409, ("x-should-retry", "true"), quota="13"))

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from .canonical import parse_value
 from .errors import CODES, APIError, ConfigError, FractalLBAError, ValidationError, error_for
 from .outcome import LEVELS, Outcome, Position, Raw, Submitted
-from .retry import parse_retry_after
+from .retry import MAX_RETRY_AFTER_MS, parse_retry_after
 from .secret import Secret
 
 __all__ = [
@@ -351,13 +351,14 @@ def _refusal(raw: RawResponse, facts: dict[str, Any], now_ms: int) -> FractalLBA
         code = STATUS_CODES.get(raw.status, "bad_request" if raw.status < 500 else "internal")
     if facts["request_id"] is None:
         facts["request_id"] = _request_id(problem)
+    told_ms = _natural(problem.get("retry_after_ms"))
     waits_ms = [
         parse_retry_after(
             [value for name, value in raw.headers if name.lower() == "retry-after"],
             facts["headers"].get("date"),
             now_ms,
         ),
-        _natural(problem.get("retry_after_ms")),
+        None if told_ms is None else min(told_ms, MAX_RETRY_AFTER_MS),
     ]
     pointer = problem.get("pointer")
     return error_for(
