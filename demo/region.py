@@ -63,7 +63,7 @@ class Region:
         self.data = home / "data"
         self.log = home / "server.log"
         self._tenants = home / "tenants.yaml"
-        self._secret = home / "demo.hex"
+        self.secret_file = home / "demo.hex"
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
@@ -76,7 +76,7 @@ class Region:
         """Draw a signing key and a read token, and write the tenants file that knows both."""
         tenants = flk(
             "keys", "new", "--kid", "demo-1", "--tenant", TENANT,
-            "--out", str(self.key_file), "--secret-out", str(self._secret),
+            "--out", str(self.key_file), "--secret-out", str(self.secret_file),
         )  # fmt: skip
         token = flk_server(
             "tenants", "token", "new", "--id", "reader", "--out", f"{self.token_file}"

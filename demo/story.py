@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, Final
 
 from demo.account import Account
+from demo.languages import Answer, send
 from demo.load import LoadReport, ReadBack, read_back, run_load
 from demo.region import TENANT, Reader, Region, flk, flk_server
 from demo.weather import (
@@ -40,6 +41,7 @@ from fractal_lba.keyfile import read_key_file
 
 MONTHS: Final = 48
 ROWS_PRINTED: Final = 6
+LANGUAGES: Final = ("Python", "Go", "TypeScript")
 OVERSTATED_BY: Final = 0.5
 """How much more D_hat one record claims than its own counts give."""
 
@@ -68,6 +70,7 @@ def tell(run: Run) -> None:
             _repeat(run, client, months[0], firsts[0])
             _alter(run, client, months[1])
             _contradict(run, client, days, firsts[0])
+        _share(run, months)
         _kill(run, days)
         _end(run)
     finally:
@@ -282,7 +285,51 @@ def _code(error: FractalLBAError | None) -> str:
     return "no refusal" if error is None else error.code
 
 
-# --- steps 7 and 8: kill -9, and what is left -------------------------------------------------
+# --- step 7: three languages ------------------------------------------------------------------
+
+
+def _share(run: Run, months: list[Record]) -> None:
+    """Deal records to three SDKs, then let each send what another one sent first."""
+    account = run.account
+    account.step("Three languages, one record")
+    records = [_elsewhere(month, "seattle/shared") for month in months]
+    table = [("SDK", "records", "first", "sent again what was sent by", "duplicates", "same bytes")]
+    first: dict[str, list[Answer]] = {}
+    dealt = {name: records[at :: len(LANGUAGES)] for at, name in enumerate(LANGUAGES)}
+    for language in LANGUAGES:
+        first[language] = send(language, run.region, dealt[language])
+        run.promised.update({answer.pcs_id: answer.body for answer in first[language]})
+    again: dict[str, list[Answer]] = {}
+    for at, language in enumerate(LANGUAGES):
+        other = LANGUAGES[at - 1]
+        again[language] = send(language, run.region, dealt[other])
+        new = sum(not answer.replayed for answer in first[language])
+        replayed = sum(answer.replayed for answer in again[language])
+        same = sum(a.body == b.body for a, b in zip(again[language], first[other], strict=True))
+        row = (language, str(len(first[language])), str(new), other, str(replayed), str(same))
+        table.append(row)
+    account.say(
+        f"The {len(records)} months were dealt out to the SDKs for Python, Go and TypeScript, under",
+        "another shard so that they are new. Then each SDK signed and sent again what",
+        "another one had sent. Same bytes signed, same id, same content: the server sees",
+        "duplicates, whatever the language.",
+    )
+    account.show(table, printed_rows=len(LANGUAGES))
+    account.figures["languages"] = {
+        name: {"first": len(first[name]), "duplicates": len(again[name])} for name in LANGUAGES
+    }
+    firsts = [answer for name in LANGUAGES for answer in first[name]]
+    account.expect("what one SDK sends first is new", holds=not any(a.replayed for a in firsts))
+    seconds = [answer for name in LANGUAGES for answer in again[name]]
+    account.expect(
+        "what another sends again is a duplicate", holds=all(a.replayed for a in seconds)
+    )
+    kept = {answer.pcs_id: answer.body for answer in firsts}
+    same_bytes = all(kept[answer.pcs_id] == answer.body for answer in seconds)
+    account.expect("a duplicate has the same bytes in every language", holds=same_bytes)
+
+
+# --- steps 8 and 9: kill -9, and what is left -------------------------------------------------
 
 
 def _kill(run: Run, days: list[Day]) -> None:

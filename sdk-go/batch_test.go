@@ -61,6 +61,11 @@ func TestABatchIsOneRecordALine(t *testing.T) {
 	})
 }
 
+func TestABatchThatCannotBeBuiltIsAnError(t *testing.T) {
+	_, err := batchRequest(RequestFacts{Endpoint: "https://a.example", Agent: "line\nend"}, nil)
+	equal(t, "code", asError(err).Code, "config_invalid")
+}
+
 func TestAnItemIsReadAsTheAnswerOfASingleSubmit(t *testing.T) {
 	answers := readLines(t, 1, "request-1", map[string]any{
 		"index": 0, "status": 202, "replayed": true, "position": "use/open/1/7",
@@ -99,7 +104,7 @@ func TestAProblemIsTheErrorOfASingleSubmitAndSpoilsNoOther(t *testing.T) {
 }
 
 func TestAnItemThatIsNoAnswerIsMalformed(t *testing.T) {
-	outcome := batchOutcome(batchID, true)
+	outcome, otherID := batchOutcome(batchID, true), strings.Repeat("b", 64)
 	for _, item := range []any{
 		"\n", "{\n", "[]\n", "",
 		map[string]any{"index": 1, "status": 200, "outcome": outcome},
@@ -108,7 +113,7 @@ func TestAnItemThatIsNoAnswerIsMalformed(t *testing.T) {
 		map[string]any{"index": 0, "status": 200},
 		map[string]any{"index": 0, "status": 200, "outcome": nil},
 		map[string]any{"index": 0, "status": 200, "outcome": json.RawMessage(`{"a":1e999}`)},
-		map[string]any{"index": 0, "status": 200, "outcome": batchOutcome(strings.Repeat("b", 64), true)},
+		map[string]any{"index": 0, "status": 200, "outcome": batchOutcome(otherID, true)},
 		map[string]any{"index": 0, "status": 204, "outcome": outcome},
 		map[string]any{"index": 0, "status": 200, "problem": map[string]any{}},
 		map[string]any{"index": 0, "status": 200, "outcome": outcome, "replayed": 1},

@@ -1,10 +1,10 @@
 package fractal
 
 // This file decides, step by step, what a call does: which request goes where, what follows, when
-// it ends (spec/retry.md). A machine gives effects, the shell (client.go) carries them out and
-// brings back a turn with what came of them and the time; so nothing in here sleeps, sends, draws
-// or looks at a clock. The frozen body is built before the first step, and every attempt sends
-// those bytes.
+// it ends (spec/retry.md). A machine gives effects; the shell, client_drive.go, carries them out
+// and brings back a turn with what came of them and the time. So nothing in here sleeps, sends,
+// draws or looks at a clock. The frozen body is built before the first step, and every attempt
+// sends those bytes.
 //
 // callState is what the calls of one client share. The shell steps one machine at a time.
 

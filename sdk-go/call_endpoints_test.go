@@ -163,6 +163,15 @@ func TestARequestThatCannotBeBuiltIsNotSent(t *testing.T) {
 	p.run(call)
 	equal(t, "code", call.err.Code, "config_invalid")
 	equal(t, "sends", len(effectsOf[sendEffect](p)), 0)
+
+	away := leftA(t)
+	spec = submitSpec(away.signed, RequestFacts{Agent: "agent"})
+	call = newExchange(spec, away.state, away.bounds, 61_000, "line\nend")
+	p = newPlay()
+	p.nowMs += 60_000 // a probe is due
+	p.run(call)
+	equal(t, "code of a probe", call.err.Code, "config_invalid")
+	equal(t, "probing", away.state.probing, map[int]bool{})
 }
 
 func TestHealthReadsAnyAnswer(t *testing.T) {

@@ -321,7 +321,8 @@ func TestTheInputIsReadNoMoreThanTwiceTheWidthAheadAndLeavingEndsTheRest(t *test
 	c := realClient(t, server.url())
 	var read atomic.Int64
 	answers := 0
-	for item := range c.SubmitSeq(t.Context(), recordsFrom(1_000_000, &read), fractal.WithConcurrency(3)) {
+	records, width := recordsFrom(1_000_000, &read), fractal.WithConcurrency(3)
+	for item := range c.SubmitSeq(t.Context(), records, width) {
 		if item.Err != nil {
 			t.Fatal(item.Err)
 		}

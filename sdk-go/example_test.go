@@ -19,7 +19,7 @@ func exampleRecord(epoch uint64) fractal.Record {
 	return fractal.Record{
 		ShardID:    "sensor-7",
 		Epoch:      epoch,
-		SentAt:     "2026-01-15T12:00:00Z",
+		SentAt:     time.Now().UTC().Format(time.RFC3339),
 		MerkleRoot: strings.Repeat("3f", 32),
 		Scales:     []int64{2, 4, 8},
 		NJ:         map[string]int64{"2": 2, "4": 4, "8": 8},
@@ -39,7 +39,7 @@ func demo() []fractal.Option {
 		fractaltest.Recorded(), fractaltest.Recorded(), fractaltest.Recorded(),
 	}
 	return []fractal.Option{
-		fractal.WithTenant("demo"), fractal.WithClock(clock),
+		fractal.WithTenant("demo"),
 		fractal.WithTransport(fractaltest.NewScriptedTransport(clock, steps...)),
 	}
 }

@@ -24,8 +24,10 @@ func TestHooksHearEveryAttemptRetryAndFailover(t *testing.T) {
 	first, second := serve(t, refused(503, "unavailable")), serve(t, recorded(200))
 	var heard []string
 	hooks := fractal.Hooks{
-		OnAttempt: func(e fractal.AttemptEvent) { heard = append(heard, fmt.Sprint("attempt ", e.Attempt, e.Status)) },
-		OnRetry:   func(e fractal.RetryEvent) { heard = append(heard, "retry after "+e.Code) },
+		OnAttempt: func(e fractal.AttemptEvent) {
+			heard = append(heard, fmt.Sprint("attempt ", e.Attempt, e.Status))
+		},
+		OnRetry: func(e fractal.RetryEvent) { heard = append(heard, "retry after "+e.Code) },
 		OnFailover: func(e fractal.FailoverEvent) {
 			heard = append(heard, "from "+e.FromURL+" to "+e.ToURL)
 		},
@@ -70,10 +72,12 @@ func TestEachEventIsOneLine(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	for index, want := range [][]string{
 		{"level=DEBUG", "msg=attempt", "call=submit", "attempt=1", "method=POST",
-			"url=" + first.url() + "/v1/pcs/submit", "status=503", "code=unavailable", "retry-after:0"},
+			"url=" + first.url() + "/v1/pcs/submit", "status=503", "code=unavailable",
+			"retry-after:0"},
 		{"level=DEBUG", "msg=retry", "call=submit", "code=unavailable", "wait_ms="},
 		{"level=DEBUG", "msg=failover", "from=" + first.url(), "to=" + second.url()},
-		{"level=DEBUG", "msg=attempt", "attempt=2", "status=200", "x-retry-attempt:1", "pcs-level:durable"},
+		{"level=DEBUG", "msg=attempt", "attempt=2", "status=200", "x-retry-attempt:1",
+			"pcs-level:durable"},
 		{"level=DEBUG", "msg=attempt", "status=409", "code=pcs_id_conflict"},
 		{"level=WARN", "msg=stopped", "call=submit", "code=pcs_id_conflict", "attempts=1",
 			"stop=not_retryable", "status=409", "request_id=req-2"},
@@ -86,6 +90,19 @@ func TestEachEventIsOneLine(t *testing.T) {
 		}
 	}
 	same(t, "lines", len(lines), 6)
+}
+
+func TestWhatSomebodyShouldLookAtInAnOutboxIsAWarning(t *testing.T) {
+	var log bytes.Buffer
+	c, _ := client(t, serve(t, refused(409, "pcs_id_conflict")).url(),
+		fractal.WithLogger(logger(&log)), fractal.WithOutbox(openBox(t, boxPath(t))))
+	fails(t, c, record(1))
+	for _, part := range []string{
+		"level=DEBUG msg=outbox kind=queued id=0000000000000001",
+		"level=WARN msg=outbox kind=dead id=0000000000000001 code=pcs_id_conflict",
+	} {
+		same(t, part, strings.Contains(log.String(), part), true)
+	}
 }
 
 func TestTheLibrarySaysNothingUnlessItIsAsked(t *testing.T) {

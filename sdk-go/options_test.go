@@ -3,6 +3,7 @@ package fractal_test
 // Options: what the constructor refuses, and what a call may change.
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"strings"
@@ -28,8 +29,9 @@ func TestAnInvalidOptionFailsInTheConstructor(t *testing.T) {
 		"max age": fractal.WithConnectionMaxAge(0), "idle": fractal.WithConnectionIdle(0),
 		"record": fractal.WithMaxRecordBytes(65_537), "no record": fractal.WithMaxRecordBytes(0),
 		"response": fractal.WithMaxResponseBytes(0), "headers": fractal.WithMaxResponseHeaders(101),
-		"no headers": fractal.WithMaxResponseHeaders(0), "app": fractal.WithApp(strings.Repeat("x", 25)),
-		"app text": fractal.WithApp("line\nend"), "clock": fractal.WithClock(nil),
+		"no headers": fractal.WithMaxResponseHeaders(0),
+		"app":        fractal.WithApp(strings.Repeat("x", 25)),
+		"app text":   fractal.WithApp("line\nend"), "clock": fractal.WithClock(nil),
 		"random": fractal.WithRandom(nil), "logger": fractal.WithLogger(nil),
 		"transport": fractal.WithTransport(nil), "http": fractal.WithHTTPClient(nil),
 		"token": fractal.WithTokenSource(nil), "region": fractal.WithRegion("no region"),
@@ -57,8 +59,18 @@ func TestAnInvalidOptionFailsInTheConstructor(t *testing.T) {
 	same(t, "version 2 without a tenant", errors.Is(err, fractal.ErrConfig), true)
 	_, err = fractal.New("https://a.example", signerOf(t, testKey, ""), fractal.WithTenant("acme"))
 	same(t, "version 2 without a kid", errors.Is(err, fractal.ErrConfig), true)
+	blind := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	_, err = fractal.New(
+		"https://a.example",
+		nil,
+		fractal.WithHTTPClient(&http.Client{Transport: blind}),
+	)
+	same(t, "verification cannot be switched off", errors.Is(err, fractal.ErrConfig), true)
+	_, err = fractal.New("https://a.example", nil, fractal.WithHTTPClient(&http.Client{}))
+	same(t, "the default transport of net/http", err, nil)
 	for _, url := range []string{
-		"", "http://a.example", "ftp://a.example", "https://u:p@a.example", "https://a.example?q", "https://",
+		"", "http://a.example", "ftp://a.example", "https://u:p@a.example", "https://a.example?q",
+		"https://",
 	} {
 		_, err := fractal.New(url, nil)
 		same(t, "endpoint "+url, errors.Is(err, fractal.ErrConfig), true)

@@ -46,7 +46,8 @@ func TestTheREADMENamesEveryOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range regexp.MustCompile(`(?m)^func (With\w+)`).FindAllStringSubmatch(string(source), -1) {
+	options := regexp.MustCompile(`(?m)^func (With\w+)`)
+	for _, name := range options.FindAllStringSubmatch(string(source), -1) {
 		if !strings.Contains(string(readme), "`"+name[1]+"`") {
 			t.Errorf("README.md does not name %s", name[1])
 		}

@@ -2,7 +2,7 @@ package fractal
 
 // This file sends one request over net/http and names what went wrong. Every attempt is one
 // request: net/http may not repeat one, follow a redirect, or add a header. The connections are
-// in wire.go.
+// in transport_wire.go.
 
 import (
 	"bytes"
@@ -155,6 +155,8 @@ func (t *HTTPTransport) Send(
 		one := &attempt{connectTimeout: bounds.Connect}
 		if t.pool != nil {
 			one.maxAge = t.pool.maxAge
+		} else {
+			defer one.limitConnecting(cancel)()
 		}
 		raw, err := t.exchange(one.trace(bounded), request)
 		switch {
@@ -236,6 +238,15 @@ type connectTimeoutKey struct{}
 func (a *attempt) trace(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, connectTimeoutKey{}, a.connectTimeout)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.gotConn})
+}
+
+// limitConnecting ends an attempt that has no connection in time, where connecting is not ours.
+func (a *attempt) limitConnecting(cancel func()) (stop func() bool) {
+	return time.AfterFunc(a.connectTimeout, func() {
+		if !a.connected.Load() {
+			cancel()
+		}
+	}).Stop
 }
 
 // gotConn runs before the first byte is written. A connection that is too old is closed here:

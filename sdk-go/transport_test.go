@@ -4,14 +4,8 @@ package fractal_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -156,7 +150,8 @@ func TestBodiesOfEveryFramingAreRead(t *testing.T) {
 	server := serve(
 		t,
 		step{
-			raw: "HTTP/1.1 200 x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+			raw: "HTTP/1.1 200 x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" +
+				"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
 		},
 		step{raw: "HTTP/1.0 200 x\r\n\r\nuntil the end"},
 		step{raw: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\nok"},
@@ -280,16 +275,17 @@ func TestAResponseThatBreaksOffAnywhereIsALostConnection(t *testing.T) {
 
 func TestWhatIsNoWholeResponseIsALostConnectionAndIsSentOnce(t *testing.T) {
 	for name, broken := range map[string]step{
-		"nothing":        {isCut: true},
-		"half a body":    {body: []byte("body"), isCut: true, cut: 42},
-		"reset":          {isCut: true, reset: true},
-		"reset in body":  {body: []byte(strings.Repeat("body", 100)), isCut: true, cut: 60, reset: true},
-		"another":        {raw: "SSH-2.0-OpenSSH_9\r\n"},
-		"no status":      {raw: "HTTP/1.1 abc\r\n\r\n"},
-		"no chunk":       {raw: "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"},
-		"half a chunk":   {raw: "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"},
-		"bad header":     {raw: "HTTP/1.1 200 x\r\nno colon\r\n\r\n"},
-		"length unclear": {raw: "HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"},
+		"nothing":       {isCut: true},
+		"half a body":   {body: []byte("body"), isCut: true, cut: 42},
+		"reset":         {isCut: true, reset: true},
+		"reset in body": {body: make([]byte, 400), isCut: true, cut: 60, reset: true},
+		"another":       {raw: "SSH-2.0-OpenSSH_9\r\n"},
+		"no status":     {raw: "HTTP/1.1 abc\r\n\r\n"},
+		"no chunk":      {raw: "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"},
+		"half a chunk":  {raw: "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"},
+		"bad header":    {raw: "HTTP/1.1 200 x\r\nno colon\r\n\r\n"},
+		"length unclear": {raw: "HTTP/1.1 200 x\r\nContent-Length: 1\r\n" +
+			"Content-Length: 2\r\n\r\nab"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// The first answer keeps the connection: a reused one must not be tried again either.
@@ -386,7 +382,8 @@ func TestConnectingHasABoundOfItsOwn(t *testing.T) {
 
 func TestACancelEndsConnectingAndWaiting(t *testing.T) {
 	server := serve(t, silent())
-	for name, url := range map[string]string{"connecting": fullListener(t), "waiting": server.url()} {
+	urls := map[string]string{"connecting": fullListener(t), "waiting": server.url()}
+	for name, url := range urls {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			sender := transport(t, nil)
@@ -469,122 +466,6 @@ func TestAResponseThatDoesNotEndIsTooLarge(t *testing.T) {
 	}
 }
 
-// --- names and TLS ------------------------------------------------------------------------------
-
-func TestANameThatNobodyKnowsIsNoConnection(t *testing.T) {
-	_, code := transport(t, nil).try(get("http://no-such-host.invalid"), patient)
-	same(t, "code", code, "connect_failed")
-}
-
-// identity makes a certificate of its own for 127.0.0.1.
-func identity(t testing.TB) (server *tls.Config, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots = x509.NewCertPool()
-	roots.AddCert(parsed)
-	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-	}, roots
-}
-
-func TestACertificateOfAnOwnAuthorityIsTaken(t *testing.T) {
-	secure, roots := identity(t)
-	big := strings.Repeat("x", 300_000)
-	server := serveTLS(t, secure, step{body: []byte("secret")}, step{body: []byte(big)})
-	sender := transport(
-		t,
-		func(o *fractal.TransportOptions) { o.TLS = &tls.Config{RootCAs: roots} },
-	)
-	same(t, "body", string(sender.send(post(server, "{}")).Body), "secret")
-	same(t, "long body", string(sender.send(post(server, big)).Body), big)
-	connections, _ := server.counts()
-	same(t, "connections", connections, 1)
-}
-
-func TestAServerThatCannotBeTrustedGetsNothing(t *testing.T) {
-	secure, roots := identity(t)
-	own := func(o *fractal.TransportOptions) { o.TLS = &tls.Config{RootCAs: roots} }
-	server := serveTLS(t, secure)
-	_, code := transport(t, nil).try(post(server, "{}"), patient)
-	same(t, "unknown authority", code, "tls_failed")
-	otherHost := strings.Replace(server.url(), "127.0.0.1", "localhost", 1)
-	_, code = transport(t, own).try(get(otherHost), patient)
-	same(t, "another host", code, "tls_failed")
-	over, err := fractal.New(server.url(), signerOf(t, testKey, "k1"), fractal.WithTenant("acme"),
-		fractal.WithHTTPClient(&http.Client{Transport: &http.Transport{}}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, "over a client of the caller", over.Health(t.Context())[0].Code, "tls_failed")
-	same(t, "requests", len(server.seen()), 0)
-}
-
-func TestAServerWithoutTLSIsRefused(t *testing.T) {
-	listener := listen(t)
-	var all sync.WaitGroup
-	all.Go(func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = conn.Read(make([]byte, 1<<16))
-		_, _ = io.WriteString(conn, "HTTP/1.1 400 no\r\n\r\n")
-		_, _ = io.Copy(io.Discard, conn)
-	})
-	_, code := transport(t, nil).try(get("https://"+listener.Addr().String()), patient)
-	same(t, "code", code, "tls_failed")
-	_ = listener.Close()
-	all.Wait()
-}
-
-func TestAHandshakeThatEndsIsNoConnection(t *testing.T) {
-	listener := listen(t)
-	var all sync.WaitGroup
-	all.Go(func() {
-		if conn, err := listener.Accept(); err == nil {
-			_ = conn.Close()
-		}
-	})
-	_, code := transport(t, nil).try(get("https://"+listener.Addr().String()), patient)
-	same(t, "code", code, "connect_failed")
-	all.Wait()
-}
-
-func TestTransportOptionsAreChecked(t *testing.T) {
-	for name, change := range map[string]func(*fractal.TransportOptions){
-		"verification": func(o *fractal.TransportOptions) { o.TLS = &tls.Config{InsecureSkipVerify: true} },
-		"age":          func(o *fractal.TransportOptions) { o.ConnectionMaxAge = 0 },
-		"idle":         func(o *fractal.TransportOptions) { o.ConnectionIdle = 0 },
-		"connections":  func(o *fractal.TransportOptions) { o.MaxConnections = 0 },
-		"bytes":        func(o *fractal.TransportOptions) { o.Limits.Bytes = 0 },
-		"headers":      func(o *fractal.TransportOptions) { o.Limits.Headers = 101 },
-	} {
-		options := fractal.DefaultTransportOptions()
-		change(&options)
-		_, err := fractal.NewTransport(options)
-		if !errors.Is(err, fractal.ErrConfig) {
-			t.Errorf("%s: expected config_invalid, got %v", name, err)
-		}
-	}
-}
-
 // --- over a client of the caller ----------------------------------------------------------------
 
 func TestAnHTTPClientOfTheCallerCarriesRequestsAndFollowsNothing(t *testing.T) {
@@ -615,4 +496,29 @@ func TestAnHTTPClientOfTheCallerCarriesRequestsAndFollowsNothing(t *testing.T) {
 	if !errors.As(err, &fault) || fault.Code != "connect_failed" {
 		t.Errorf("expected connect_failed, got %v", err)
 	}
+}
+
+func TestConnectingHasItsBoundOverAClientOfTheCallerToo(t *testing.T) {
+	hangs := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	given := &http.Client{Transport: &http.Transport{DialContext: hangs}}
+	defer given.CloseIdleConnections()
+	c, _ := client(t, "http://127.0.0.1:1", fractal.WithHTTPClient(given),
+		fractal.WithConnectTimeout(shortTime), fractal.WithAttemptTimeout(longTime),
+		fractal.WithRetry(fractal.NoRetry()))
+	same(t, "code", fails(t, c, record(1)).Code, "connect_failed")
+	server := serve(t, recorded(200).held(after(2*shortTime)))
+	slow, _ := client(t, server.url(), fractal.WithHTTPClient(&http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}), fractal.WithConnectTimeout(shortTime))
+	same(t, "an answer may take longer", submits(t, slow, record(1)).Raw.Attempts, 1)
+}
+
+// after gives a gate that opens by itself.
+func after(wait time.Duration) <-chan struct{} {
+	gate := make(chan struct{})
+	time.AfterFunc(wait, func() { close(gate) })
+	return gate
 }

@@ -27,11 +27,12 @@ func TestTheVersionIsThatOfTheOtherSDKs(t *testing.T) {
 }
 
 func TestUserAgentNamesTheSDKAndTheProgram(t *testing.T) {
+	longest := strings.Repeat("a", 24)
 	for app, want := range map[string]string{
 		"":                         "fractal-lba-go-sdk/" + SDKVersion,
 		"x":                        "fractal-lba-go-sdk/" + SDKVersion + " x",
-		strings.Repeat("a", 24):    "fractal-lba-go-sdk/" + SDKVersion + " " + strings.Repeat("a", 24),
-		strings.Repeat("a", 25):    "",
+		longest:                    "fractal-lba-go-sdk/" + SDKVersion + " " + longest,
+		longest + "a":              "",
 		"line\nend":                "",
 		" blank":                   "",
 		"blank ":                   "",

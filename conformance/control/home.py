@@ -128,4 +128,3 @@ def _private(path: Path, text: str) -> None:
 def _json(path: Path, document: dict[str, Any]) -> None:
     """Write JSON, which is YAML too."""
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-

@@ -24,7 +24,7 @@ from .draw import Question
 from .fuzz_finds import Find
 from .respondent import Answer, Respondent
 from .run import NOT_STARTED, OK, UNEXPECTED, UsageError
-from .shrink import shrink
+from .shrink import SHRINK_S, shrink
 from .testee import StartError
 from .vectors import read_manifest
 
@@ -66,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vectors", metavar="DIR", help="a folder with MANIFEST.json and vectors/")
     parser.add_argument(
+        "--shrink", default=f"{SHRINK_S:g}s", metavar="2s", help="how long a find is shrunk at most"
+    )
+    parser.add_argument(
         "--finds", type=Path, metavar="DIR", help="where finds go (golden/regressions)"
     )
 
@@ -91,6 +94,7 @@ class Settings(NamedTuple):
     grammar: str | None
     only: int | None
     jobs: int
+    shrink_s: float
     commands: Sequence[Sequence[str]]
     version: str
     finds: Path
@@ -127,12 +131,12 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise UsageError("fuzz needs testees: -- A [-- B ...]")
     if options.jobs < 1 or (options.cases is not None and options.cases < 1):
         raise UsageError("--jobs and --cases are at least 1")
-    seconds = None if options.time is None else seconds_of(options.time)
+    seconds = None if options.time is None else seconds_of(options.time, "--time")
     cases = options.cases or (CASES if seconds is None else 2**62)
     root = places.golden_dir(options.vectors)
     return Settings(
-        options.seed, cases, seconds, options.grammar, options.index, options.jobs, commands,
-        read_manifest(root)["version"], options.finds or root / "regressions",
+        options.seed, cases, seconds, options.grammar, options.index, options.jobs,
+        seconds_of(options.shrink, "--shrink"), commands, read_manifest(root)["version"], options.finds or root / "regressions",
     )  # fmt: skip
 
 
@@ -147,10 +151,10 @@ def split(words: Sequence[str]) -> list[list[str]]:
     return [command for command in commands if command]
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(text: str, option: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)?", text)
     if match is None:
-        raise UsageError(f"--time {text}: expected a number and s, m or h")
+        raise UsageError(f"{option} {text}: expected a number and s, m or h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
 
 
@@ -275,7 +279,9 @@ class Worker:
         self.totals.kinds[kind] += 1
         if self.totals.kinds[kind] > SHRUNK_MAX:
             return
-        small = shrink(question, lambda other: self.shows(other, respondent, wrong))
+        small = shrink(
+            question, lambda other: self.shows(other, respondent, wrong), self.settings.shrink_s
+        )
         expected = expectation(small, is_strict=respondent.strict())
         answer = respondent.answer(small)
         line = self.settings.repeat_line(index, respondent.command)

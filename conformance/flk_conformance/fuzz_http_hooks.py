@@ -61,10 +61,10 @@ def before_call(ctx: Any, case: Any, kwargs: Any) -> None:
 def _completed(made_up: dict[str, Any]) -> str:
     """Sign a record that keeps what it can of a made-up one."""
     kept = {name: json.dumps(made_up[name]) for name in _KEPT if name in made_up}
-    changes = OFF_D_HAT if next(_numbers) % 5 == 0 else {}
+    changes = dict(OFF_D_HAT) if next(_numbers) % 5 == 0 else {}
     key = _features.ordinary[0].key("HMAC")
     assert key is not None
     try:
-        return _records.fresh(key, **{**kept, **changes}).body.decode()
+        return _records.fresh(key, kept | changes).body.decode()
     except (Fault, ArithmeticError, ValueError):  # what was made up cannot be signed or judged
         return _records.fresh(key).body.decode()

@@ -119,14 +119,31 @@ def outcome(draw: Draw) -> dict[str, Any]:
 
 
 def plan(draw: Draw) -> Question:
-    most = draw.pick((1, 2, 3, 4, 9, 9, 9))
     policy: Any = draw.pick(("default", "default", "none"))
+    attempt = 1 + (draw.below(4) if draw.one_in(2) else 0)
     if draw.one_in(3):
+        most = draw.pick((1, 2, 3, 4, 9, 9, 9))
         policy = {"max_attempts": str(most)}
-    attempt = 1
-    if draw.one_in(2):
-        attempt += draw.below(4 if policy in ("default", "none") else most + 1)
-    left = draw.pick((60_000, 60_000, 1_000_000, 0, 1, 249, 250, 251, 500, 7250, 7251, 30_000))
+        attempt = max(1, most - draw.below(4) + draw.below(2))
+    left = draw.pick(
+        (
+            60_000,
+            60_000,
+            60_000,
+            60_000,
+            1_000_000,
+            1_000_000,
+            0,
+            1,
+            249,
+            250,
+            251,
+            500,
+            7250,
+            7251,
+            30_000,
+        )
+    )
     return Question(
         "retry.plan",
         {
@@ -217,7 +234,7 @@ def error(draw: Draw) -> Question:
     members = {"code": draw.pick(CODES), "type": '"about:blank"'}
     for name, values in (
         ("request_id", ('"r-2"', '"<b>"', "1")), ("pointer", ('"/r"', '""', "1")),
-        ("retry_after_ms", ("7000", "0", "-1", "1.5", '"7"', "null", "6999")),
+        ("retry_after_ms", ("7000", "0", "9007199254740992", "-1", "1.5", '"7"', "null", "6999")),
     ):  # fmt: skip
         if draw.one_in(2):
             members[name] = draw.pick(values)

@@ -345,9 +345,11 @@ BYTES_MAX: Final = 65_536
 
 
 def sized(draw: Draw, members: dict[str, str]) -> bytes:
-    data = written(members).encode()
     size = BYTES_MAX + draw.pick((-1, 0, 0, 1, 1, 100))
-    return data + b" " * (size - len(data)) if draw.one_in(2) else b" " * (size - len(data)) + data
+    if draw.one_in(4):  # an oracle that reads character by character is slow at white space
+        return written(members).encode().ljust(size)
+    rest = size - len(written({**members, "x": "0."}))
+    return written({**members, "x": f"0.{'3' * rest}"}).encode()
 
 
 BROKEN: Final[tuple[Callable[[bytes], bytes], ...]] = (

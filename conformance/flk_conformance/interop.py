@@ -120,11 +120,13 @@ class Bench:
 # --- the matrix ----------------------------------------------------------------------------------
 
 
-def cells_of(bench: Bench, home: Path, world: World, subjects: Sequence[Subject]) -> None:
+def cells_of(
+    bench: Bench, home: Path, world: World, subjects: Sequence[Subject], cells: Sequence[Cell]
+) -> None:
     """Put every cell to every testee."""
     run_id = fresh_id()
     with bench.proxy(home, "cells", clock="virtual") as proxy:
-        for cell in CELLS:
+        for cell in cells:
             for subject in subjects:
                 faults = read_faults([dict(rule) for rule in cell.faults])
                 proxy.script(faults if cell.faults else None)
@@ -239,6 +241,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--testee", action="append", default=[], metavar="CMD")
     parser.add_argument("--sample", action="append", default=[], metavar="CMD")
+    parser.add_argument("--only", action="append", default=[], metavar="CELL")
     parser.add_argument("--no-suite", action="store_true", help="leave out the server's cases")
     parser.add_argument("--spec", type=Path, metavar="openapi.yaml")
 
@@ -282,7 +285,8 @@ def _run(bench: Bench, subjects: Sequence[Subject], options: argparse.Namespace)
     world = World(load_features(home / "server.yaml"), direct, control.do)
     wrong: list[str] = []
     if subjects:
-        cells_of(bench, home, world, subjects)
+        cells = [one for one in CELLS if not options.only or one.name in options.only]
+        cells_of(bench, home, world, subjects, cells)
         compare(subjects)
     if options.sample:
         wrong += samples_of(bench, home, world, options.sample)

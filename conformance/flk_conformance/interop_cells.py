@@ -61,9 +61,9 @@ class Cell:
     expect: Mapping[str, Any]
     mask: frozenset[str] = frozenset()
     options: Mapping[str, str] = field(default_factory=dict)
-    identity: Callable[[World], Mapping[str, str]] = lambda world: {}
-    before: Callable[[World], None] = lambda world: None
-    after: Callable[[World], None] = lambda world: None
+    identity: Callable[[World], Mapping[str, Any]] = lambda _: {}
+    before: Callable[[World], None] = lambda _: None
+    after: Callable[[World], None] = lambda _: None
     faults: Sequence[Mapping[str, Any]] = ()
     op: str = "client.submit"
     shared: bool = True
@@ -124,7 +124,7 @@ def _submit(tokens: Tokens) -> list[Answer]:
 
 
 def _fresh(**changes: str) -> Callable[[World, Records], list[Answer]]:
-    return lambda world, records: _submit(records.members(**changes))
+    return lambda _, records: _submit(records.members(**changes))
 
 
 def _known(status: int, **changes: str) -> Callable[[World, Records], list[Answer]]:
@@ -154,7 +154,7 @@ def _read(**changes: str) -> Callable[[World, Records], list[Answer]]:
     return calls
 
 
-def _unknown(world: World, records: Records) -> list[Answer]:
+def _unknown(_: World, records: Records) -> list[Answer]:
     return [{"call": "get", "pcs_id": records.root()}]
 
 
@@ -218,9 +218,9 @@ CELLS: Final[tuple[Cell, ...]] = (
     Cell("202-again", _known(202, **OFF_D_HAT), _ok("refused", replayed="true"), OLD),
     Cell("202-accepted", _known(202, **OFF_REGIME), _ok("remarked", replayed="true"), OLD),
     Cell("401-kid", _fresh(), _err("kid_unknown", "401", stop="not_retryable", attempts="1"), OLD,
-         identity=lambda world: {"kid": "nobody-knows-me"}),
+         identity=lambda _: {"kid": "nobody-knows-me"}),
     Cell("401-signature", _fresh(), _err("signature_invalid", "401", attempts="1"), OLD,
-         identity=lambda world: {"key": "ab" * 32}),
+         identity=lambda _: {"key": "ab" * 32}),
     Cell("403-tenant", _fresh(), _err("tenant_mismatch", "403", attempts="1"), OLD,
          identity=lambda world: {"tenant": world.features.ordinary[1].id}),
     Cell("409-conflict", _conflict, _err("pcs_id_conflict", "409", attempts="1"), OLD),
@@ -236,7 +236,7 @@ CELLS: Final[tuple[Cell, ...]] = (
     Cell("get-404", _unknown, _err("not_found", "404", attempts="1"), OLD, identity=_token,
          op=_GET),
     Cell("get-401", _unknown, _err("unauthorized", "401", attempts="1"), OLD,
-         identity=lambda world: {"options": {"token": "x" * 43}}, op=_GET),
+         identity=lambda _: {"options": {"token": "x" * 43}}, op=_GET),
     Cell("many", _many,
          {"calls": [{"items": [{"index": "0"}, {"index": "1", "err": {"code": "pcs_id_conflict"}},
                                {"index": "2"}, {"index": "3"}]}]},

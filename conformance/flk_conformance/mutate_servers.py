@@ -118,7 +118,6 @@ def _failing(one: WrongServer, names: Sequence[str]) -> set[str]:
     return failed
 
 
-
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser("flk_conformance.mutate_servers", description=__doc__)

@@ -24,6 +24,9 @@ Fails = Callable[[Question], bool]
 NEEDED: Final = frozenset({"entry", "sig_v", "request", "strict", "member", "status", "attempt"})
 """Arguments whose value decides what is asked, or has a domain that is not to be left."""
 
+SIMPLE_DIGESTS: Final = ("0061" * 64, "a" * 64)
+"""The simplest digest in UTF-16, and as text."""
+
 SIMPLE_DOUBLES: Final = ("0000000000000000", "3ff0000000000000", "3fe0000000000000")
 DROPPED_BYTES_MAX: Final = 4096
 """Of longer JSON texts no bytes are dropped, only members."""
@@ -87,7 +90,9 @@ def texts(name: str, text: str) -> Iterator[str]:
     """Give smaller values of a text, by what it holds."""
     if name in ("f64", "u", "D_hat", "budget", "coh_star", "r") and len(text) == 16:
         yield from doubles(text)
-    elif name in ("utf16", "shard_id", "pcs_id", "merkle_root") and len(text) % 4 == 0:
+    elif name in ("pcs_id", "merkle_root"):
+        yield from (simple for simple in SIMPLE_DIGESTS if simple < text)
+    elif name in ("utf16", "shard_id") and len(text) % 4 == 0:
         yield from pieces(text, 4)
     elif name == "json":
         yield from documents(text)

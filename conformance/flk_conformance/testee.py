@@ -80,7 +80,7 @@ class Testee:
     def start(self, vectors: str, *, hello_s: float = HELLO_S) -> Greeting:
         """Start the process and exchange the hello. Raises StartError."""
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - the command that the caller wrote
+            self._process = subprocess.Popen(
                 self.command,
                 bufsize=0,
                 stdin=subprocess.PIPE,

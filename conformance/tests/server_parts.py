@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 from flk_conformance.places import PACKAGE
 from flk_conformance.proxy.faults import Faults
@@ -72,7 +73,7 @@ class RawServer:
         with sock, contextlib.suppress(OSError):
             self._serve(sock)
 
-    def __enter__(self) -> RawServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,7 +142,7 @@ class RelayThread:
         """Connect as a client."""
         return socket.create_connection(("127.0.0.1", self.port), HANG_S)
 
-    def __enter__(self) -> RelayThread:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(HANG_S)
         return self

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from flk_conformance import TOOL, cli
 from mutants.harness import tiny
 

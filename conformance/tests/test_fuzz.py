@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+
 from flk_conformance import cli, fuzz, fuzz_finds, grammar, oracle, respondent
 from flk_conformance.draw import Draw, Question
 from flk_conformance.respondent import Answer
@@ -149,7 +150,7 @@ def test_an_answer_is_held_against_the_oracle(
 
 
 def test_of_many_cases_disagreements_errors_and_a_sample_are_judged() -> None:
-    settings = fuzz.Settings("s", fuzz.CASES + 1, None, None, None, 1, [[]], "1.0.0", Path())
+    settings = fuzz.Settings("s", fuzz.CASES + 1, None, None, None, 1, 0, [[]], "1.0.0", Path())
     good, other, error = Answer("ok", {}), Answer("ok", {"x": "1"}), Answer("err", "hex_invalid")
     assert fuzz.needs_oracle(settings, 64, [good, good])
     assert not fuzz.needs_oracle(settings, 65, [good, good])
@@ -214,12 +215,15 @@ def test_the_printed_line_repeats_a_find(fuzzed: Fuzzed, tiny: Callable[[str], l
 def test_a_crash_is_found_and_the_run_goes_on(
     fuzzed: Fuzzed, tiny: Callable[[str], list[str]]
 ) -> None:
-    wrong = tiny("if 0.5 < x < 0.52: os._exit(3)")
+    wrong = tiny("if 0.5 < x < 0.6: os._exit(3)")
     code, out, kept = fuzzed("--grammar", "uniform", "--cases", "200", "--jobs", "1", "--", *wrong)
     assert code == fuzz.UNEXPECTED
     assert "200 cases" in out
     assert "tiny, canon.number: crash" in out
-    assert len(kept) == 1, "both finds shrink to one"
+    assert 1 <= len(kept) <= fuzz.SHRUNK_MAX
+    for path in kept:
+        (case,) = json.loads(path.read_bytes())["cases"]
+        assert case["args"]["f64"].endswith("00000000"), "few significant bits are left"
 
 
 def test_silence_is_found(
@@ -227,7 +231,7 @@ def test_silence_is_found(
 ) -> None:
     monkeypatch.setattr(respondent, "ANSWER_S", 0.3)
     monkeypatch.setattr(respondent, "ALONE_S", 0.3)
-    wrong = tiny("if 0.5 < x < 0.52: time.sleep(60)")
+    wrong = tiny("if 0.5 < x < 0.6: time.sleep(60)")
     code, out, _ = fuzzed("--grammar", "uniform", "--cases", "60", "--jobs", "1", "--", *wrong)
     assert code == fuzz.UNEXPECTED
     assert "tiny, canon.number: timeout" in out
@@ -236,7 +240,7 @@ def test_silence_is_found(
 def test_one_answer_for_another_case_is_no_answer(
     fuzzed: Fuzzed, tiny: Callable[[str], list[str]]
 ) -> None:
-    wrong = tiny('if 0.5 < x < 0.52: m["seq"] = "fuzz/999999"')
+    wrong = tiny('if 0.5 < x < 0.6: m["seq"] = "fuzz/999999"')
     code, out, _ = fuzzed("--grammar", "uniform", "--cases", "60", "--jobs", "1", "--", *wrong)
     assert code == fuzz.UNEXPECTED
     assert "tiny, canon.number: err-protocol" in out

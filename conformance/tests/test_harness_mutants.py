@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mutants.harness import FAULTS, Fault, caught
 from mutants.harness.checks import CHECKS
 

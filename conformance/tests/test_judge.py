@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from flk_conformance import judge, terminal
 from flk_conformance.judge import Policies, at, differing
 from flk_conformance.sentences import all_sentences, quoted

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from flk_conformance.message_table import RULES
 from flk_conformance.messages import violations
 from flk_conformance.write_table import TABLE, rule_of, written

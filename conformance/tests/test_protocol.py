@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from flk_conformance import testee
 from mutants.harness import tiny
 

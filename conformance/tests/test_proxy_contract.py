@@ -56,7 +56,7 @@ def refused(headers: dict[str, Any] | None = None, status: int = 503, **changes:
 
 BATCH = Sent(
     "POST", "/v1/pcs/batch", pairs({"content-type": "application/x-ndjson"}),
-    EXAMPLES["batches"]["request"]["value"].encode(),
+    json.dumps(RECORD).encode() + b"\n",
 )  # fmt: skip
 ITEMS = EXAMPLES["batches"]["response"]["value"].encode()
 OF_ITEMS = {"content-type": "application/x-ndjson", "x-request-id": ID}
@@ -74,7 +74,6 @@ TOKEN = {"authorization": "Bearer x"}
         (submit({"idempotency-key": "0" * 64, "x-retry-attempt": "1"}), refused()),
         (submit({"accept-encoding": "gzip", "sec-fetch-mode": "cors"}), recorded()),
         (BATCH, Got(200, pairs(OF_ITEMS), ITEMS)),
-        (Sent("POST", BATCH.target, BATCH.headers, b""), Got(200, pairs(OF_ITEMS), b"")),
         (get("/health"), HEALTH),
         (get("/health", method="HEAD"), Got(200, HEALTH.headers, b"")),
         (get("/v1/pcs/" + "a" * 64, TOKEN), recorded()),
@@ -92,7 +91,7 @@ def test_right_exchange_has_no_violation(contract: Contract, sent: Sent, got: Go
     ("sent", "got", "side", "rule", "pointer"),
     [
         # what a client must not send
-        (submit(body=b"{"), None, "client", "json", ""),
+        (submit(body=b"{"), None, "client", "malformed", ""),
         (submit(body=json.dumps({**RECORD, "r": 2}).encode()), None, "client", "maximum", "/r"),
         (submit(body=json.dumps({**RECORD, "x": 1}).encode()), None, "client",
          "additionalProperties", ""),
@@ -139,7 +138,12 @@ def test_right_exchange_has_no_violation(contract: Contract, sent: Sent, got: Go
     ],
 )  # fmt: skip
 def test_violation_is_found(
-    contract: Contract, sent: Sent, got: Got | None, side: str, rule: str | None, pointer: str | None
+    contract: Contract,
+    sent: Sent,
+    got: Got | None,
+    side: str,
+    rule: str | None,
+    pointer: str | None,
 ) -> None:
     found = [one for one in contract.judge(sent, got) if one.side == side]
     assert found
@@ -156,6 +160,10 @@ def test_violation_says_where_it_is(contract: Contract) -> None:
     assert (one.side, one.operation, one.media_type) == ("server", "submitPcs", "application/json")
     assert (one.rule, one.pointer) == ("maximum", "/recomputed_budget")
     assert "submitPcs application/json /recomputed_budget" in str(one)
+
+
+def test_answer_to_a_batch_without_a_line_is_whole(contract: Contract) -> None:
+    assert contract.judge(BATCH, Got(200, pairs(OF_ITEMS), b""), sides=["server"]) == []
 
 
 def test_sides_are_judged_apart(contract: Contract) -> None:

@@ -34,13 +34,16 @@ class Counting:
 def exchange(faults: list[dict[str, Any]], *requests: bytes) -> tuple[bytes, Counting, RelayThread]:
     """Send requests on one connection; give what came back until the end."""
     serve = Counting()
-    with RawServer(serve) as server, RelayThread(server.url, read_faults(faults)) as proxy:
-        with proxy.dial() as client:
-            received = b""
-            with contextlib.suppress(ConnectionResetError):
-                client.sendall(b"".join(requests))
-                client.shutdown(socket.SHUT_WR)
-                received = all_of(client)
+    with (
+        RawServer(serve) as server,
+        RelayThread(server.url, read_faults(faults)) as proxy,
+        proxy.dial() as client,
+    ):
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            client.sendall(b"".join(requests))
+            client.shutdown(socket.SHUT_WR)
+            received = all_of(client)
     return received, serve, proxy
 
 
@@ -82,12 +85,15 @@ def test_scripted_status_does_not_reach_the_server() -> None:
 def test_delay_holds_a_request_back() -> None:
     serve = Counting()
     faults = read_faults([{"do": "delay", "ms": 200, "method": "POST"}])
-    with RawServer(serve) as server, RelayThread(server.url, faults) as proxy:
-        with proxy.dial() as client:
-            before = time.monotonic()
-            client.sendall(SUBMIT)
-            assert exactly(client, len(ANSWER)) == ANSWER
-            assert time.monotonic() - before >= 0.2
+    with (
+        RawServer(serve) as server,
+        RelayThread(server.url, faults) as proxy,
+        proxy.dial() as client,
+    ):
+        before = time.monotonic()
+        client.sendall(SUBMIT)
+        assert exactly(client, len(ANSWER)) == ANSWER
+        assert time.monotonic() - before >= 0.2
     assert proxy.exchanges[0].fault == "delay"
 
 
@@ -111,14 +117,18 @@ def test_rule_may_name_an_operation() -> None:
 def test_other_connections_are_not_hurt() -> None:
     serve = Counting()
     faults = read_faults([{"do": "lost", "nth": [1]}])
-    with RawServer(serve) as server, RelayThread(server.url, faults) as proxy:
-        with proxy.dial() as spoiled, proxy.dial() as good:
-            spoiled.sendall(SUBMIT)
-            with contextlib.suppress(ConnectionResetError):
-                assert spoiled.recv(1) == b""
-            good.sendall(SUBMIT)
-            assert exactly(good, len(ANSWER)) == ANSWER
-            assert good.gettimeout() == HANG_S
+    with (
+        RawServer(serve) as server,
+        RelayThread(server.url, faults) as proxy,
+        proxy.dial() as spoiled,
+        proxy.dial() as good,
+    ):
+        spoiled.sendall(SUBMIT)
+        with contextlib.suppress(ConnectionResetError):
+            assert spoiled.recv(1) == b""
+        good.sendall(SUBMIT)
+        assert exactly(good, len(ANSWER)) == ANSWER
+        assert good.gettimeout() == HANG_S
 
 
 @pytest.mark.parametrize(

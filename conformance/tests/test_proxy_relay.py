@@ -25,7 +25,9 @@ def chunked(draw: random.Random, size: int) -> bytes:
 
 
 def plain(draw: random.Random, size: int) -> bytes:
-    head = b"POST /v1/pcs/submit HTTP/1.1\r\nhost: a\r\nX-Odd:\tvalue \r\ncontent-length: %d\r\n\r\n"
+    head = (
+        b"POST /v1/pcs/submit HTTP/1.1\r\nhost: a\r\nX-Odd:\tvalue \r\ncontent-length: %d\r\n\r\n"
+    )
     return head % size + draw.randbytes(size)
 
 
@@ -38,7 +40,9 @@ REQUESTS = {
     "large-chunked": lambda draw: chunked(draw, 2_000_000),
     "no-http": lambda draw: draw.randbytes(10_000),
     "half-a-head": lambda draw: GET[:20],
-    "two-lengths": lambda draw: b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    "two-lengths": lambda draw: (
+        b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"
+    ),
     "empty": lambda draw: b"",
 }
 
@@ -78,10 +82,13 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_what_a_server_says_arrives_byte_for_byte(name: str) -> None:
-    with RawServer(says(ANSWERS[name])) as server, RelayThread(server.url) as proxy:
-        with proxy.dial() as client:
-            client.sendall(GET)
-            assert all_of(client) == ANSWERS[name]
+    with (
+        RawServer(says(ANSWERS[name])) as server,
+        RelayThread(server.url) as proxy,
+        proxy.dial() as client,
+    ):
+        client.sendall(GET)
+        assert all_of(client) == ANSWERS[name]
 
 
 def test_both_directions_flow_at_once() -> None:
@@ -128,20 +135,27 @@ def test_reset_of_the_server_is_an_end_for_the_client() -> None:
         sock.recv(1_000)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    with RawServer(reset) as server, RelayThread(server.url) as proxy:
-        with proxy.dial() as client, contextlib.suppress(ConnectionResetError):
-            client.sendall(GET)
-            assert client.recv(1) == b""
+    with (
+        RawServer(reset) as server,
+        RelayThread(server.url) as proxy,
+        proxy.dial() as client,
+        contextlib.suppress(ConnectionResetError),
+    ):
+        client.sendall(GET)
+        assert client.recv(1) == b""
     assert proxy.exchanges[0].answer is None
 
 
 def test_server_that_is_away_is_an_end_for_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    with RelayThread(url) as proxy, proxy.dial() as client:
-        with contextlib.suppress(ConnectionResetError):
-            client.sendall(GET)
-            assert client.recv(1) == b""
+    with (
+        RelayThread(url) as proxy,
+        proxy.dial() as client,
+        contextlib.suppress(ConnectionResetError),
+    ):
+        client.sendall(GET)
+        assert client.recv(1) == b""
 
 
 def test_exchanges_are_recorded_in_order_with_case_and_times() -> None:
@@ -184,10 +198,13 @@ def test_pipelined_answers_belong_to_their_requests() -> None:
 def test_answer_before_the_request_is_whole_is_paired_with_it() -> None:
     refusal = b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
     head = b"POST /v1/pcs/submit HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n"
-    with RawServer(says(refusal)) as server, RelayThread(server.url) as proxy:
-        with proxy.dial() as client:
-            client.sendall(head)
-            assert all_of(client) == refusal
+    with (
+        RawServer(says(refusal)) as server,
+        RelayThread(server.url) as proxy,
+        proxy.dial() as client,
+    ):
+        client.sendall(head)
+        assert all_of(client) == refusal
     (one,) = proxy.exchanges
     assert one.answer is not None
     assert (one.answer.status, one.request.is_whole) == (413, False)

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+
 from flk_conformance import judge, report, report_html
 from flk_conformance.results import ResultsError, Run, Writer, cut, read
 from flk_conformance.session import Session

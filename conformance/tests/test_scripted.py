@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from flk_conformance import judge
 from flk_conformance.judge import Policies
 from flk_conformance.scripted import Play, Stage

@@ -88,7 +88,13 @@ def test_failure_names_case_sentence_and_the_line_that_repeats_it(
     monkeypatch.setitem(trial.CASES, one.id, one)
     assert judged(home, "--only", one.id) == 1
     said = capsys.readouterr().out
-    for text in ("proof/5.3/1", "It says yes.", "it says no", "canonical 5.3:", "--only proof/5.3/1"):
+    for text in (
+        "proof/5.3/1",
+        "It says yes.",
+        "it says no",
+        "canonical 5.3:",
+        "--only proof/5.3/1",
+    ):
         assert text in said
 
 

@@ -33,12 +33,16 @@ def reply(status: int, headers: dict[str, str | None], body: bytes) -> Reply:
     return Reply(status, tuple((k, v) for k, v in headers.items() if v is not None), body)
 
 
-def problem(headers: dict[str, str | None] | None = None, status: int = 503, **changes: Any) -> Reply:
+def problem(
+    headers: dict[str, str | None] | None = None, status: int = 503, **changes: Any
+) -> Reply:
     members = {k: v for k, v in {**PROBLEM, **changes}.items() if v is not None}
     return reply(status, {**WAITING, **(headers or {})}, json.dumps(members).encode())
 
 
-def outcome(headers: dict[str, str | None] | None = None, status: int = 200, body: bytes = OUTCOME) -> Reply:
+def outcome(
+    headers: dict[str, str | None] | None = None, status: int = 200, body: bytes = OUTCOME
+) -> Reply:
     return reply(status, {**HEADERS, **(headers or {})}, body)
 
 

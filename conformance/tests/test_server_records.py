@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,10 +50,10 @@ def test_other_signature_is_the_same_content(features: Features) -> None:
     again = [
         resigned(one, second),
         resigned(one, first, version=1),
-        resigned(one, first, attempt="9"),
+        resigned(one, first, {"attempt": "9"}),
     ]
     assert {other.content for other in again} == {one.content}
-    assert resigned(one, first, seed="1").content != one.content
+    assert resigned(one, first, {"seed": "1"}).content != one.content
     assert len({other.body for other in again}) == 3
 
 
@@ -64,7 +63,7 @@ def test_other_signature_is_the_same_content(features: Features) -> None:
 def test_verdict_is_known_beforehand(
     features: Features, changes: dict[str, str], status: str
 ) -> None:
-    one = Records("a").fresh(features.ordinary[0].keys[0], **changes)
+    one = Records("a").fresh(features.ordinary[0].keys[0], changes)
     assert one.verdict["status"] == status
 
 

@@ -38,8 +38,8 @@ def ask(data: bytes, method: str = "POST") -> tuple[int, bytes]:
         ("POST", b"HTTP/1.1 204 No Content\r\n\r\n", (204, b"")),
         ("POST", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx",
          (200, b"x")),
-        ("POST", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-         b"2;a=b\r\nab\r\n1\r\nc\r\n0\r\n\r\n", (200, b"abc")),
+        ("POST", (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+         b"2;a=b\r\nab\r\n1\r\nc\r\n0\r\n\r\n"), (200, b"abc")),
     ],
 )  # fmt: skip
 def test_answer_is_read(method: str, data: bytes, expected: tuple[int, bytes]) -> None:
@@ -113,9 +113,11 @@ def test_raw_bytes_come_back_as_they_are() -> None:
         assert client.raw(b"GET / HT", b"TP/1.1\r\n\r\n") == b"anything at all"
 
 
-@pytest.mark.parametrize("url", ["ftp://a", "http://", "a:1", "http://a?x", "http://u@a", "http://a#b"])
+@pytest.mark.parametrize(
+    "url", ["ftp://a", "http://", "a:1", "http://a?x", "http://u@a", "http://a#b"]
+)
 def test_url_of_another_form_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="expected|has no"):
+    with pytest.raises(ValueError, match=r"expected|has no"):
         target_of(url)
 
 

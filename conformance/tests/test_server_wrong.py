@@ -16,7 +16,7 @@ from flk_conformance.mutate_servers import CONFORMANCE, load_list
 sys.path.append(str(CONFORMANCE / "mutants" / "servers"))
 sys.path.append(str(CONFORMANCE / "control"))
 
-from wrong_rules import RULES  # noqa: E402 - found by the line above
+from wrong_rules import RULES
 
 
 def run(*words: str) -> int:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from flk_conformance import session, testee
 from flk_conformance.judge import PASSED, Policies, Verdict
 from flk_conformance.session import Item, Limits, Session, Trace

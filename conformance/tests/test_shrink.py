@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+
 from flk_conformance.draw import Question
 from flk_conformance.shrink import shrink
 

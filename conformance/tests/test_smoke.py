@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from flk_conformance import smoke, testee
 from flk_conformance.places import golden_dir
 from flk_conformance.vectors import load

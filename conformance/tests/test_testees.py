@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from flk_conformance import testee
 from flk_conformance.vectors import LEVELS
 from mutants.harness import tiny

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from flk_conformance import places, vector_files, vectors
 from flk_conformance.sentences import parse
 from flk_conformance.vectors import LEVELS, SelectionError

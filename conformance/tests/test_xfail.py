@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from flk_conformance import xfail
 from flk_conformance.judge import PASSED, Verdict
 

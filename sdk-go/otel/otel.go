@@ -56,7 +56,8 @@ func New(options ...Option) (*Telemetry, error) {
 		option(&s)
 	}
 	version := fractal.SDKVersion
-	instruments, err := newMetrics(s.meters.Meter(scope, metric.WithInstrumentationVersion(version)))
+	meter := s.meters.Meter(scope, metric.WithInstrumentationVersion(version))
+	instruments, err := newMetrics(meter)
 	if err != nil {
 		return nil, err
 	}

@@ -49,11 +49,11 @@ export class Canonical {
     this.#members = members;
     const { D_hat, budget, coh_star, r } = values;
     const { epoch, merkle_root, pcs_id, shard_id } = members;
-    const isWhole = sigV === 2;
+    const [body, end] = sigV === 2 ? [`"body":"${this.body}",`, ',"sig_v":2'] : ['', ''];
     this.#payload =
-      `{"D_hat":${D_hat}${isWhole ? `,"body":"${this.body}"` : ''},"budget":${budget},` +
-      `"coh_star":${coh_star},"epoch":${epoch},"merkle_root":"${merkle_root}",` +
-      `"pcs_id":"${pcs_id}","r":${r},"shard_id":${jcsText(shard_id)}${isWhole ? ',"sig_v":2' : ''}}`;
+      `{"D_hat":${D_hat},${body}"budget":${budget},"coh_star":${coh_star},"epoch":${epoch},` +
+      `"merkle_root":"${merkle_root}","pcs_id":"${pcs_id}","r":${r},` +
+      `"shard_id":${jcsText(shard_id)}${end}}`;
     this.digest = sha256(this.#payload);
   }
 

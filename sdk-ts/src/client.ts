@@ -188,13 +188,13 @@ export class FractalLBAClient {
   }
 
   /** Do what `submit` does. */
-  submitPCS(record: AnyRecord): Promise<Submitted> {
-    return this.submit(record);
+  submitPCS(record: AnyRecord, options?: CallOptions): Promise<Submitted> {
+    return this.submit(record, options);
   }
 
   /** Do what `health` does. */
-  healthCheck(): Promise<EndpointHealth[]> {
-    return this.health();
+  healthCheck(options?: Pick<CallOptions, 'signal'>): Promise<EndpointHealth[]> {
+    return this.health(options);
   }
 
   // --- with an outbox ------------------------------------------------------------------------

@@ -131,7 +131,8 @@ export class Courier {
         return this.#settle(effect.id, effect.verdict);
       case 'take':
         // Noted before: what changes while it takes must end the doze that follows.
-        run.change = (this.#change ??= new AbortController()).signal;
+        this.#change ??= new AbortController();
+        run.change = this.#change.signal;
         // A client that is closed takes no more: the doze that follows ends the pump.
         if (run.signal.aborted) return { letters: [], inFlight: 0 };
         return this.#outbox.take(clock.nowMs(), effect.limit, effect.bytesMax).catch(asAnswer);

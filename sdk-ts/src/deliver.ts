@@ -6,12 +6,11 @@
  */
 
 import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_LINES } from './batch.js';
-import type { Call, State } from './call.js';
+import type { Call, Frozen, State } from './call.js';
 import { type FractalLBAError, isFractalLBAError } from './errors.js';
 import type { Letter } from './outbox.js';
 import type { Submitted } from './outcome.js';
 import { type Due, judge, type Verdict } from './schedule.js';
-import type { SignedRecord } from './sign.js';
 
 /** Answers to a batch as a whole that say: this server takes no such batch, send singles. */
 const UNSUPPORTED_BATCH = [400, 404, 405, 413, 415, 422];
@@ -81,7 +80,7 @@ export function* deliverBatch(
 }
 
 function acknowledged({ raw }: Submitted): Verdict {
-  return { what: 'ack', status: raw.status };
+  return { what: 'acknowledge', status: raw.status };
 }
 
 /** Say whether an answer could not be read: that says nothing about a record. */
@@ -99,8 +98,8 @@ export function verdictOf(error: FractalLBAError): Verdict {
 }
 
 /** Give a kept letter the shape of a record that somebody signed. */
-export function signedOf({ body, pcsId, key }: Letter): SignedRecord {
-  return { body, pcsId, content: key, record: {} };
+export function signedOf({ body, pcsId, key }: Letter): Frozen {
+  return { body, pcsId, content: key };
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The entry `./verify`: verify a record, and what that needs. */
 
 export { type Canonical, canonicalize, payload } from './canonical.js';
+export { ed25519PublicKey } from './ed25519.js';
 export {
   AuthError,
   ConfigError,
@@ -9,6 +10,7 @@ export {
   SignatureError,
   ValidationError,
 } from './errors.js';
+export { derivePcsId } from './ids.js';
 export { Key, type KeyOptions, type Keyring, keyring } from './keys.js';
 export { type Members, parse } from './scanner.js';
 export { Secret } from './secret.js';

@@ -6,7 +6,7 @@ import { checkWellFormed } from './jcs.js';
 import type { Members } from './scanner.js';
 import { hex, sha256 } from './sha256.js';
 
-/** Hash `merkle_root|epoch|shard_id` to 64 lower-case hexadecimal digits (spec/canonical.md 5.5). */
+/** Hash `merkle_root|epoch|shard_id` to 64 hexadecimal digits (spec/canonical.md 5.5). */
 export function derivePcsId(merkleRoot: string, epoch: number, shardId: string): string {
   checkWellFormed(shardId, '/shard_id');
   return hex(sha256(`${merkleRoot}|${epoch}|${shardId}`));

@@ -46,6 +46,8 @@ export type {
   RetryEvent,
 } from './hooks.js';
 export type { HeaderFields, RawResponse, Request } from './http.js';
+export { contentDigest, derivePcsId, idempotencyKey } from './ids.js';
+export { jcs } from './jcs.js';
 export type { CallOptions, ClientOptions, Token } from './options.js';
 export type { Level, Outcome, Position, Raw, Reason, Submitted } from './outcome.js';
 export {
@@ -57,7 +59,9 @@ export {
   type Regime,
   signedRecord,
 } from './record.js';
+export { checkRecord } from './recordCheck.js';
 export type { RetryPolicy, StopReason } from './retry.js';
+export { type Members, parse } from './scanner.js';
 export { Secret } from './secret.js';
 export { type SignedRecord, type SignOptions, sign } from './sign.js';
 export {

@@ -34,23 +34,22 @@ function stringText(value: string): string {
  */
 export function jcsText(value: unknown): string {
   if (typeof value === 'string') return stringText(value);
-  if (value === null || typeof value === 'boolean') return `${value}`;
-  if (isNumber(value)) {
-    // A bigint is an integer beyond 2^53 - 1.
-    if (typeof value !== 'bigint' && Number.isFinite(+value)) return `${value}`;
-    throw invalid('number_out_of_range', '', 'a finite number', value);
-  }
+  if (Number.isFinite(value) || value === null || typeof value === 'boolean') return `${value}`;
   let text = '';
   if (Array.isArray(value)) {
     for (const item of value) text += (text && ',') + jcsText(item);
     return `[${text}]`;
   }
-  if (!isObject(value)) throw invalid('member_type', '', 'a JSON value', typeof value);
-  for (const name of Object.keys(value).sort()) {
-    const member = value[name];
-    if (member !== undefined) text += `${text && ','}${stringText(name)}:${jcsText(member)}`;
+  if (isObject(value)) {
+    for (const name of Object.keys(value).sort()) {
+      const member = value[name];
+      if (member !== undefined) text += `${text && ','}${stringText(name)}:${jcsText(member)}`;
+    }
+    return `{${text}}`;
   }
-  return `{${text}}`;
+  if (value instanceof Number && Number.isFinite(+value)) return `${value}`;
+  const code = isNumber(value) ? 'number_out_of_range' : 'member_type';
+  throw invalid(code, '', 'a JSON value', value);
 }
 
 /** Write a value as UTF-8. */

@@ -244,7 +244,9 @@ export class DeadFile {
       offset += data.length;
     }
     const files = this.#files;
-    await spend(() => writeNew(files, DEAD_TEMPORARY, files.create(DEAD_TEMPORARY), text));
+    // Its name is durable before the old file loses its own.
+    const handle = await create(files, DEAD_TEMPORARY);
+    await spend(() => writeNew(files, DEAD_TEMPORARY, handle, text));
     if (aside) await renameDurably(files, DEAD_LOG, aside);
     this.#size = offset;
     for (const [id, place] of places) this.places.set(id, place);

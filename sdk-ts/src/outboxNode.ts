@@ -58,7 +58,8 @@ export function directoryFiles(directory: string): Files {
     });
   return {
     names: () => readdirSync(directory),
-    read: (name) => readFileSync(path(name)),
+    // Plain bytes: a Buffer turns into text in its own way.
+    read: (name) => new Uint8Array(readFileSync(path(name))),
     readAt: (name, offset, length) => {
       const handle = openSync(path(name), 'r');
       try {

@@ -167,8 +167,9 @@ function relations({ scales, N_j, v_star }: Members, tell: Tell): void {
 }
 
 /** Of several faults, those of another format come first and those of the signature last. */
-function rank({ pointer = '' }: ValidationError): number {
-  return /^\/(schema|version)$/.test(pointer) ? 0 : /^\/(alg|sig_v)$/.test(pointer) ? 2 : 1;
+function rank({ pointer }: ValidationError): number {
+  if (/^\/(schema|version)$/.test(`${pointer}`)) return 0;
+  return /^\/(alg|sig_v)$/.test(`${pointer}`) ? 2 : 1;
 }
 
 /**

@@ -26,7 +26,7 @@ export const WIDTH_MAX = 16;
 
 /** The server has recorded it: release. */
 export interface Acknowledge {
-  readonly what: 'ack';
+  readonly what: 'acknowledge';
   readonly status: number;
 }
 
@@ -206,8 +206,9 @@ export class Schedule {
     }
   }
 
-  /** Drop the schedule's own waits, never those that a server asked for. */
+  /** End all pauses and the schedule's own waits, never those that a server asked for. */
   hurry(): void {
+    this.resume();
     this.#queue.length = 0;
     for (const [id, due] of this.#due) {
       if (!this.#inFlight.has(id) && !this.#isParked(id)) {

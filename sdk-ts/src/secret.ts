@@ -33,7 +33,7 @@ export class Secret {
   }
 }
 
-/** Give the bytes of a key that may or may not be wrapped, by this copy of the package or another. */
+/** Give the bytes of a key that may be wrapped, by this copy of the package or another. */
 export function reveal(value: Uint8Array | Secret): Uint8Array {
   return 'reveal' in value ? value.reveal() : value;
 }

@@ -68,12 +68,15 @@ function compress(state: Int32Array, view: DataView, from: number): void {
 
 // A new array of this size costs more than the hash of a record, so that one is kept.
 let room = new Uint8Array(4096);
+let view = new DataView(room.buffer);
 
 /** Hash a text or bytes, after the block of a key that `start` has taken. */
 function hash(data: Uint8Array | string, start: Int32Array, before = 0): Uint8Array<ArrayBuffer> {
   const most = 3 * data.length + 72;
-  if (room.length < most) room = new Uint8Array(most);
-  const view = new DataView(room.buffer);
+  if (room.length < most) {
+    room = new Uint8Array(most);
+    view = new DataView(room.buffer);
+  }
   const { length } = typeof data === 'string' ? utf8Into(data, room) : data;
   if (typeof data !== 'string') room.set(data);
   const end = (length + 72) & -64;

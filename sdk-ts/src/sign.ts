@@ -1,8 +1,8 @@
 /**
  * Sign records (spec/canonical.md 3.6, 3.7, 4.3).
  *
- * What is signed is the digest that `canonical` derives; what signs it is a `Signer`. This file owns
- * which members carry a signature.
+ * What is signed is the digest that `canonical` derives; what signs it is a `Signer`. This file
+ * owns which members carry a signature.
  */
 
 import { base64 } from './base64.js';
@@ -12,21 +12,33 @@ import { jcs } from './jcs.js';
 import type { Members } from './scanner.js';
 import { checkName, SIGNATURE_BYTES, type Signer } from './signers.js';
 
-/** The frozen bytes of a signed record: what every attempt sends. */
+/**
+ * The frozen bytes of a signed record: what every attempt sends.
+ *
+ * No text form of it shows the body or the signature (spec/formats.md 12.12).
+ */
 export class SignedRecord {
+  readonly #body: Uint8Array;
+  readonly #record: Readonly<Members>;
   readonly #canonical: Canonical;
 
-  constructor(
-    readonly body: Uint8Array,
-    /** What `body` says. */
-    readonly record: Readonly<Members>,
-    canonical: Canonical,
-  ) {
+  constructor(body: Uint8Array, record: Readonly<Members>, canonical: Canonical) {
+    this.#body = body;
+    this.#record = record;
     this.#canonical = canonical;
   }
 
+  get body(): Uint8Array {
+    return this.#body;
+  }
+
+  /** What `body` says. */
+  get record(): Readonly<Members> {
+    return this.#record;
+  }
+
   get pcsId(): string {
-    return this.record.pcs_id as string;
+    return this.#record.pcs_id as string;
   }
 
   /** The content digest: the idempotency key. */

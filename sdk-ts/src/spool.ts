@@ -165,9 +165,8 @@ export class Outbox implements Mailbox {
     return this.#alone(async () => {
       const { letter } = await this.#log.guarded(() => this.#dead.read(id));
       const entry = await this.#appendPut({ ...letter, from: id });
-      await this.#log.syncNow();
       try {
-        await this.#log.guarded(() => this.#dead.drop(id, 'requeued'));
+        await this.#dropDead(id, 'requeued');
       } catch (error) {
         await this.#letGo(entry, 'not requeued');
         throw error;
@@ -182,9 +181,7 @@ export class Outbox implements Mailbox {
   purge(id: string): Promise<void> {
     return this.#alone(async () => {
       await this.#log.guarded(() => this.#dead.read(id));
-      // Its `dead` mark in the log must not be younger than its absence here.
-      await this.#log.syncNow();
-      await this.#log.guarded(() => this.#dead.drop(id, 'purged'));
+      await this.#dropDead(id, 'purged');
       this.#note('purged', id);
     });
   }
@@ -262,7 +259,7 @@ export class Outbox implements Mailbox {
       this.#log.checkOpen();
       const entry = this.#entries.get(id);
       if (!entry) return;
-      if (verdict.what === 'ack') {
+      if (verdict.what === 'acknowledge') {
         await this.#mark('ack', id, { status: `${verdict.status}` });
         this.#forget(entry);
         this.#schedule.delivered();
@@ -283,7 +280,6 @@ export class Outbox implements Mailbox {
   }
 
   hurry(): void {
-    this.#schedule.resume();
     this.#schedule.hurry();
   }
 
@@ -406,6 +402,16 @@ export class Outbox implements Mailbox {
     await this.#mark('dead', id, {});
     this.#forget(entry);
     this.#note('dead', id, code);
+  }
+
+  /**
+   * Remove a dead letter. Until then it outweighs the `put` in the log, so the mark that follows
+   * there must be durable before: the first one may have been forgotten by a crash.
+   */
+  async #dropDead(id: string, reason: string): Promise<void> {
+    await this.#append({ t: 'dead', id });
+    await this.#log.syncNow();
+    await this.#log.guarded(() => this.#dead.drop(id, reason));
   }
 
   /** Give up an entry whose frame rotted under us; it is counted and reported. */
@@ -534,8 +540,8 @@ export class Outbox implements Mailbox {
       if (found.corrupt.has(DEAD_LOG)) {
         await this.#dead.rewrite(`dead-${idOf(this.#nextId)}.corrupt`);
       } else if (found.cuts.has(DEAD_LOG)) await this.#dead.cut();
-      for (const id of halfRequeued(found)) await this.#dead.drop(id, 'requeued');
     });
+    for (const id of halfRequeued(found)) await this.#dropDead(id, 'requeued');
   }
 }
 

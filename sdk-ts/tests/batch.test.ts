@@ -31,7 +31,8 @@ function lines(...items: readonly object[]): string {
 test('a request has a line for each record, and the types of lines', () => {
   const [first, ...rest] = RECORDS as [(typeof RECORDS)[0], ...typeof RECORDS];
   const pretty = bytes(JSON.stringify(JSON.parse(text(first.body)), null, 1));
-  const records = [{ ...first, body: pretty }, ...rest];
+  const { pcsId, content } = first;
+  const records = [{ body: pretty, pcsId, content }, ...rest];
   const options = { agent: 'agent', tenant: 'acme', attempt: 2 };
   const { method, url, headers, body } = batchRequest('https://a.example', records, options);
   assert.deepEqual([method, url], ['POST', 'https://a.example/v1/pcs/batch']);

@@ -41,7 +41,7 @@ export function record(number = 7, changes: Readonly<Record<string, unknown>> = 
 export function options(
   endpoints: ClientOptions['endpoints'],
   changes: Partial<ClientOptions> = {},
-): ClientOptions & { readonly clock: Clock } {
+): ClientOptions & { readonly clock?: Clock | undefined } {
   const clock = new FakeClock();
   return { endpoints, signer: SIGNER, tenant: 'acme', clock, random: seededRandom(1), ...changes };
 }

@@ -42,8 +42,10 @@ test('a URL that a record must not go to is refused, and a password in it not sh
   const bad = [
     '', 'a.example', 'ftp://a.example', 'http://a.example', 'http://127.1', 'http://localhost.evil',
     'https://', 'https://:80', 'https://u:hidden@a.example', 'https://a.example?x=1',
-    'https://a.example#x', 'https://a.example\\@b', 'https://a.example:65536', 'https://a.example:x',
-    'https://a example', 'https://é.example', ' https://a.example', 'https://a.example\n', 'https://[::1',
+    'https://a.example#x', 'https://a.example\\@b', 'https://a.example:65536',
+    'https://a.example:x',
+    'https://a example', 'https://é.example', ' https://a.example', 'https://a.example\n',
+    'https://[::1',
     'https://a.example/?', 'https://a.example/#',
   ];
   for (const url of bad) {
@@ -100,7 +102,8 @@ test('whatever happens, the current endpoint is one that may be used', () => {
   const results: readonly Result[] = [
     { status: 200 }, { status: 429, retryAfterMs: 4000 }, { status: 503 }, { status: 500 },
     { status: 503, retryAfterMs: 9000 }, { code: 'connect_failed' }, { code: 'tls_failed' },
-    { code: 'connection_lost' }, { code: 'attempt_timeout', sent: false }, { code: 'cancelled' }, { status: 404 },
+    { code: 'connection_lost' }, { code: 'attempt_timeout', sent: false }, { code: 'cancelled' },
+    { status: 404 },
   ];
   for (let round = 0; round < 200; round++) {
     const regions = ['eu1', 'us1', 'eu1'];

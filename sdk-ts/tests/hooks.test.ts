@@ -113,7 +113,12 @@ test('a hook that throws is logged once, without its text', async () => {
     throw new TypeError('s3cret');
   };
   const tell = reporter({ onRetry: broken, onFailover: rejecting }, log);
-  const [, , [retry], [failover]] = EVENTS as [never, never, [ClientEvent], [ClientEvent]];
+  const [, , [retry], [failover]] = [...EVENTS] as unknown as [
+    never,
+    never,
+    [ClientEvent],
+    [ClientEvent],
+  ];
   for (let n = 0; n < 3; n++) {
     tell({ ...retry });
     tell({ ...failover });

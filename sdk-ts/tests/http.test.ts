@@ -181,9 +181,11 @@ test('an outcome that contradicts itself is none', () => {
   // biome-ignore format: a table
   const bad: readonly object[] = [
     { accepted: false }, { reason: 'regime_mismatch' }, { escalated: true }, { reason: null },
-    { escalated: true, reason: 'n_j_implausible' }, { escalated: true, accepted: false, reason: 'budget_deviation' },
+    { escalated: true, reason: 'n_j_implausible' },
+    { escalated: true, accepted: false, reason: 'budget_deviation' },
     { pcs_id: 'cd'.repeat(32) }, { x: 1 }, { recomputed_D_hat: '2' }, { recomputed_budget: 1.1 },
-    { recomputed_D_hat: -1 }, { first_seen: { hlc: '0', region: 'eu1' } }, { first_seen: null }, { accepted: 1 },
+    { recomputed_D_hat: -1 }, { first_seen: { hlc: '0', region: 'eu1' } }, { first_seen: null },
+    { accepted: 1 },
     { toString: 1 },
   ];
   const malformed = { code: 'response_malformed', name: 'APIError', status: 200 };

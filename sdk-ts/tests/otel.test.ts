@@ -57,8 +57,8 @@ class Kept implements OpenTelemetryApi {
 
   readonly propagation = {
     inject: (context: unknown, carrier: Record<string, string>) => {
-      carrier['traceparent'] = `00-${this.spans.indexOf(context as Span)}`;
-      carrier['baggage'] = 'not=ours';
+      carrier.traceparent = `00-${this.spans.indexOf(context as Span)}`;
+      carrier.baggage = 'not=ours';
     },
   };
 

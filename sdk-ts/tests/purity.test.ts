@@ -10,8 +10,10 @@ const PURE =
   'base64 calendar canonical codes ed25519 endpoints errors http ids jcs keys number outcome ' +
   'record recordCheck response retry rules scanner secret sha256 sign signers utf8 verify';
 
-const IMPURE =
-  /\b(Date\.now|new Date\(\)|Math\.random|performance|process|fetch|setTimeout|setInterval|queueMicrotask|globalThis|require|console)\b|['"]node:/;
+const IMPURE = new RegExp(
+  String.raw`\b(Date\.now|new Date\(\)|Math\.random|performance|process|fetch|setTimeout|` +
+    String.raw`setInterval|queueMicrotask|globalThis|require|console)\b|['"]node:`,
+);
 
 const IMPORT = /from '\.\/(\w+)\.js'/g;
 

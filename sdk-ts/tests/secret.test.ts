@@ -5,7 +5,9 @@ import { test } from 'node:test';
 import { format, inspect } from 'node:util';
 import { Key } from '../src/keys.js';
 import { reveal, Secret } from '../src/secret.js';
+import { sign } from '../src/sign.js';
 import { Ed25519Signer, HmacSigner } from '../src/signers.js';
+import { record, SIGNER } from './clientParts.js';
 import { digits, utf8 } from './values.js';
 
 const TEXT = 'a-token-that-nobody-may-read-1234';
@@ -53,4 +55,13 @@ test('a secret keeps its own bytes, and gives them when asked', () => {
   assert.deepEqual(secret.reveal(), utf8(TEXT));
   assert.deepEqual(reveal(secret), utf8(TEXT));
   assert.deepEqual(reveal(given), given);
+});
+
+test('a signed record shows neither its body nor its signature', async () => {
+  const made = await sign(record(), SIGNER, { tenant: 'acme' });
+  const sig = String(made.record.sig);
+  assert.equal(sig.length, 44);
+  for (const form of [sig, digits(made.body).slice(0, 32), [...made.body.slice(0, 8)].join(', ')]) {
+    assert(!shown(made).includes(form), shown(made));
+  }
 });

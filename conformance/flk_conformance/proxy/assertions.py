@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from .record import read_record
 SLACK_NS: Final = 5_000_000
 """How much earlier than `Retry-After` an attempt may seem, because two clocks are read."""
 
+HTTP_DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
 Line = dict[str, Any]
 
 
@@ -181,7 +183,7 @@ def _one_key(calls: Iterable[list[Line]]) -> Iterator[Violation]:
 def _waited(calls: Iterable[list[Line]]) -> Iterator[Violation]:
     """Require every attempt to wait for the `Retry-After` of the one before it (retry 20)."""
     for call in calls:
-        for before, after in zip(call, call[1:], strict=False):
+        for before, after in pairwise(call):
             wait_ns = _asked_ns(before)
             if wait_ns is None or "answered_ns" not in before:
                 continue
@@ -204,9 +206,8 @@ def _asked_ns(line: Line) -> int | None:
 
 
 def _until_date_ns(text: str, date: str) -> int:
-    form = "%a, %d %b %Y %H:%M:%S GMT"
-    seconds = (datetime.strptime(text, form) - datetime.strptime(date, form)).total_seconds()
-    return max(0, round(seconds * 1e9))
+    until, now = (datetime.strptime(t, HTTP_DATE).replace(tzinfo=UTC) for t in (text, date))
+    return max(0, round((until - now).total_seconds() * 1e9))
 
 
 def _outside(lines: Iterable[Line], region: str) -> Iterator[Violation]:

@@ -18,6 +18,7 @@ import jsonschema_rs
 import yaml
 from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
+from openapi_core.deserializing.media_types.exceptions import MediaTypeDeserializeError
 from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
 from openapi_core.templating.responses.exceptions import ResponseNotFound
 from openapi_core.validation.response.exceptions import (
@@ -190,9 +191,7 @@ class Contract:
         self._folder = spec.parent
         self._document = yaml.safe_load(spec.read_text(encoding="utf-8"))
         self._host_url = self._document["servers"][0]["url"].rstrip("/")
-        config = Config(
-            extra_media_type_deserializers={PROBLEM: json.loads, NDJSON: bytes.decode}
-        )
+        config = Config(extra_media_type_deserializers={PROBLEM: json.loads, NDJSON: bytes.decode})
         self._openapi = OpenAPI.from_file_path(str(spec), config=config)
         self.operations = tuple(self._operations())
         self._problem = self._compiled({"$ref": "schemas/problem.json"})
@@ -304,8 +303,10 @@ class Contract:
             return
         request = _Request(self._host_url, sent, operation)
         for error in self._openapi.iter_response_errors(request, _Response(got)):
-            if not got.body and not isinstance(error, HeaderValidationError) and (
-                sent.method == "HEAD" or got.media_type == NDJSON
+            if (
+                not got.body
+                and not isinstance(error, HeaderValidationError)
+                and (sent.method == "HEAD" or got.media_type == NDJSON)
             ):
                 continue  # an answer to HEAD, and no line at all, are whole without a body
             yield from _violations("server", error, operation.id, got.media_type)
@@ -407,6 +408,7 @@ _RULES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (MediaTypeNotFound, "media-type"),
     (ResponseNotFound, "status"),
     (MissingRequiredHeader, "header-missing"),
+    (MediaTypeDeserializeError, "malformed"),
 )
 
 

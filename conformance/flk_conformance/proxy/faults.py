@@ -39,7 +39,7 @@ class Rule:
 
     do: str
     ms: int = 0
-    bytes: int = 0
+    kept_bytes: int = 0
     status: int = 503
     retry_after: int | None = None
     code: str = "unavailable"
@@ -123,7 +123,8 @@ def _rule(index: int, row: object) -> Rule:
     for name in ("ms", "bytes", "status", "retry_after", "every"):
         if name in values and (type(values[name]) is not int or values[name] < 0):
             raise FaultsError(f"rule {index}: {name} is a whole number")
-    rule = Rule(**values, nth=tuple(row.get("nth", ())))
+    kept_bytes = values.pop("bytes", 0)
+    rule = Rule(**values, kept_bytes=kept_bytes, nth=tuple(row.get("nth", ())))
     if rule.every < 1 or rule.status not in set(HTTPStatus):
         raise FaultsError(f"rule {index}: every is at least 1, status one of HTTP")
     return rule

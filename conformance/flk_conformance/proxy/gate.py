@@ -30,6 +30,8 @@ class Ends(Protocol):
 
     def forward(self, data: bytes) -> None: ...
 
+    def forward_end(self) -> None: ...
+
     def write(self, data: bytes) -> None: ...
 
     def close(self) -> None: ...
@@ -54,6 +56,7 @@ class Gate:
         self._kept = bytearray()
         self._rule: Rule | None = None
         self._busy = False
+        self._ended = False
 
     def sent(self, data: bytes) -> None:
         """Take what the client sent."""
@@ -61,10 +64,19 @@ class Gate:
         self._go_on()
 
     def ended(self) -> None:
-        """Pass on what will never be whole."""
-        if not self._busy and self._held:
-            self._pass(bytes(self._held))
+        """Take the end of what the client sends; it is passed on after all that is held."""
+        self._ended = True
+        self._pass_end()
+
+    def _pass_end(self) -> None:
+        if self._busy or not self._ended:
+            return
+        if self._held:  # what will never be whole
+            data = bytes(self._held)
             self._held.clear()
+            self._ends.forward(data)
+            self._seen.sent(data, time.monotonic_ns())
+        self._ends.forward_end()
 
     def _go_on(self) -> None:
         if self._busy:
@@ -99,10 +111,6 @@ class Gate:
         else:
             self._ends.forward(data)
 
-    def _pass(self, data: bytes) -> None:
-        self._ends.forward(data)
-        self._seen.sent(data, time.monotonic_ns())
-
     def received(self, data: bytes) -> None:
         """Take what the server sent."""
         kept = self._rule is not None and self._rule.do in ("lost", "cut")
@@ -131,7 +139,7 @@ class Gate:
             self._ends.abort()
             return
         head_bytes = raw.find(b"\r\n\r\n") + 4
-        self._ends.write(raw[: head_bytes + self._rule.bytes])
+        self._ends.write(raw[: head_bytes + self._rule.kept_bytes])
         self._ends.close()
 
     def _next(self) -> None:
@@ -139,3 +147,4 @@ class Gate:
         self._answer.start_next()
         self._rule, self._busy = None, False
         self._go_on()
+        self._pass_end()

@@ -286,11 +286,16 @@ class Front(_Side):
     def eof_received(self) -> bool:
         if self._gate is not None:
             self._gate.ended()
+        else:
+            self.forward_end()
+        return self._relay.upstream.tls is None
+
+    def forward_end(self) -> None:
+        """Tell the server that no more will be sent."""
         if self._back is not None:
             self._back.finish()
         else:
             self._ended_early = True
-        return self._relay.upstream.tls is None
 
     def close(self) -> None:
         """End both sides when the client has what was written to it."""
@@ -339,4 +344,3 @@ class Back(_Side):
                 transport.close()
             else:
                 transport.abort()
-

@@ -18,7 +18,10 @@ class Secrets:
 
     def __init__(self, secrets: Iterable[tuple[str, bytes]] = ()) -> None:
         self._forms = [
-            (name, form) for name, secret in secrets for form in forms(secret) if len(form) >= SHORTEST
+            (name, form)
+            for name, secret in secrets
+            for form in forms(secret)
+            if len(form) >= SHORTEST
         ]
 
     def find(self, sent: Sent, got: Got | None) -> Iterator[Violation]:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from ..places import PACKAGE
 from .contract import Contract
@@ -20,10 +21,15 @@ from .faults import Faults
 from .record import Raw, pack
 from .relay import Exchange, Relay, upstream_of
 
-try:
-    import uvloop
-except ImportError:  # slower, and otherwise the same
-    uvloop = None
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Choose the faster event loop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - it may be absent
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,9 @@ class Judging:
 class Proxy:
     """Runs a relay on an event loop in a thread, for a program that drives clients through it."""
 
-    def __init__(self, settings: Settings, *, on_violation: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, on_violation: Callable[[str], None] | None = None
+    ) -> None:
         self._settings = settings
         self._on_violation = on_violation
         self.violations = 0
@@ -144,7 +152,7 @@ class Proxy:
         assert self._relay is not None
         self._relay.faults = faults
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -163,8 +171,7 @@ class Proxy:
             raise self._error
 
     def _run(self, port: int) -> None:
-        factory = uvloop.new_event_loop if uvloop is not None else None
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve(port))
 
     async def _serve(self, port: int) -> None:
@@ -197,4 +204,3 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._judging.close()
-

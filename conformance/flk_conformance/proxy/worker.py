@@ -19,6 +19,7 @@ from .contract import RAW, SIDES, Contract, Violation
 from .record import Raw, encoded, got_of, line_of, sent_of, unpack
 from .secrets_seen import Secrets, read_secrets
 
+
 class Judge:
     """Judges exchanges one by one and writes them down."""
 

@@ -28,10 +28,9 @@ class Command:
     def do(self, verb: str) -> None:
         """Run it; raises ControlError."""
         assert verb in VERBS
+        command = [*self._words, verb]
         try:
-            done = subprocess.run(
-                [*self._words, verb], capture_output=True, timeout=TIMEOUT_S, check=False
-            )
+            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ControlError(f"{verb}: {error}") from error
         if done.returncode != 0:

@@ -19,9 +19,7 @@ from .wire import Reply
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-POSITION: Final = re.compile(
-    r"[a-z0-9]{3}/[a-z0-9-]{1,64}/(0|[1-9][0-9]{0,9})/([1-9][0-9]{0,15})"
-)
+POSITION: Final = re.compile(r"[a-z0-9]{3}/[a-z0-9-]{1,64}/(0|[1-9][0-9]{0,9})/([1-9][0-9]{0,15})")
 LEVELS: Final = ("durable", "replicated", "witnessed")
 POINTER: Final = re.compile(r"(/([^~/]|~[01])*)*")
 
@@ -68,7 +66,7 @@ def problem(reply: Reply, *, status: int | None = None) -> dict[str, Any]:
         "expected application/problem+json",
     )
     try:
-        members = json.loads(reply.body, object_pairs_hook=_closed_pairs)
+        members: dict[str, Any] = json.loads(reply.body, object_pairs_hook=_closed_pairs)
     except ValueError as error:
         raise Failed(f"the problem cannot be read: {error}") from None
     require(isinstance(members, dict), "the problem is no object")
@@ -182,9 +180,7 @@ def refused(reply: Reply, status: int, code: str) -> dict[str, Any]:
 
 def recorded(reply: Reply, status: int = 200, *, again: bool | None = False) -> dict[str, Any]:
     """Give the outcome of a record: new, a duplicate (`again`), or either (None)."""
-    require(
-        reply.status == status, f"expected {status}, got {reply.status} {reply.body[:160]!r}"
-    )
+    require(reply.status == status, f"expected {status}, got {reply.status} {reply.body[:160]!r}")
     members = outcome(reply)
     if again is not None:
         was = replayed(reply)
@@ -207,9 +203,7 @@ def items(reply: Reply) -> list[dict[str, Any]]:
     )
     identity = request_id(reply)
     require(reply.body == b"" or reply.body.endswith(b"\n"), "the last line has no end")
-    return [
-        _item(line, index, identity) for index, line in enumerate(reply.body.split(b"\n")[:-1])
-    ]
+    return [_item(line, index, identity) for index, line in enumerate(reply.body.split(b"\n")[:-1])]
 
 
 def _item(line: bytes, index: int, identity: str) -> dict[str, Any]:

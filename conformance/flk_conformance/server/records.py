@@ -9,11 +9,13 @@ import hashlib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from golden.oracle import canon, schema, verdict
 from golden.oracle import sign as signing
 from golden.oracle.base import FULL, record
+from golden.oracle.fault import Fault
 from golden.oracle.jcs import form
 from golden.oracle.scanner import parse
 
@@ -22,10 +24,13 @@ from .features import Key
 Tokens = dict[str, str]
 """Members of a record as JSON tokens."""
 
-OFF_D_HAT: Final = {"D_hat": "1"}
+Changes = Mapping[str, str]
+NONE: Final[Changes] = MappingProxyType({})
+
+OFF_D_HAT: Final[Changes] = {"D_hat": "1"}
 """A claim outside the tolerance: recorded, not accepted, 202."""
 
-OFF_REGIME: Final = {"regime": '"sticky"'}
+OFF_REGIME: Final[Changes] = {"regime": '"sticky"'}
 """A claim of another regime: recorded, accepted, escalated, 202."""
 
 
@@ -70,7 +75,7 @@ class Records:
             tokens["pcs_id"] = f'"{pcs_id_of(tokens)}"'
         return tokens
 
-    def fresh(self, key: Key, *, version: int = 2, **changes: str) -> Submission:
+    def fresh(self, key: Key, changes: Changes = NONE, *, version: int = 2) -> Submission:
         """Make and sign a new record."""
         return signed(self.members(**changes), key, version=version)
 
@@ -79,7 +84,7 @@ def pcs_id_of(tokens: Tokens) -> str:
     """Derive the id of a record."""
     shard = parse(record({"shard_id": tokens["shard_id"]}))["shard_id"]
     if not isinstance(shard, str):
-        raise ValueError("shard_id: expected a string")
+        raise Fault("member_type", "/shard_id")
     return canon.derive_pcs_id(tokens["merkle_root"][1:-1], int(tokens["epoch"]), shard)
 
 
@@ -110,7 +115,7 @@ def signed(
 
 
 def resigned(
-    submission: Submission, key: Key, *, version: int = 2, **changes: str
+    submission: Submission, key: Key, changes: Changes = NONE, *, version: int = 2
 ) -> Submission:
     """Sign the members of a record once more: another key or version, or other members."""
     plain = {name: token for name, token in submission.tokens.items() if name not in _CARRIED}

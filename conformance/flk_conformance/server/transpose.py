@@ -12,18 +12,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 from golden.oracle import canon, server
 from golden.oracle import sign as signing
 from golden.oracle.base import FULL, MERKLE_ROOT, TENANT, record
 from golden.oracle.fault import Fault
-from golden.oracle.scanner import BYTES_MAX, parse, parse_any
+from golden.oracle.scanner import BYTES_MAX, Number, parse, parse_any
 from golden.oracle.suites.verify import SECRET, signed
 
 from .features import Features, Key, Tenant
 
 OTHER_TENANT: Final = "tenant-b"
+EPOCH, SHARD = 7, "shard-001"
+"""What the id of the full record is derived from, beside its merkle root."""
+
 ROLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "k1": (TENANT, "HMAC", "active"),
     "k2": (TENANT, "Ed25519", "active"),
@@ -120,16 +124,18 @@ def _cast(text: str, headers: list[list[str]], code: str | None, features: Featu
     if kidless:
         kids |= {"k1"}
     two = OTHER_TENANT in said or "k3" in kids
-    for mine in features.tenants:
-        for theirs in features.tenants if two else (mine,):
-            if two and theirs is mine:
-                continue
-            tenants = {TENANT: mine, OTHER_TENANT: theirs}
-            keys = {kid: _key(tenants, kid) for kid in kids}
-            found = {kid: key for kid, key in keys.items() if key is not None}
-            if len(found) == len(keys) and _fits(tenants, found, signer, code, old=old):
-                if not kidless or _default_fits(mine, theirs, headers, code):
-                    return Cast(tenants, found)
+    for mine, theirs in product(features.tenants, repeat=2):
+        if two is (mine is theirs):
+            continue
+        tenants = {TENANT: mine, OTHER_TENANT: theirs}
+        keys = {kid: _key(tenants, kid) for kid in kids}
+        found = {kid: key for kid, key in keys.items() if key is not None}
+        if (
+            len(found) == len(keys)
+            and _fits(tenants[ROLES[signer][0]], code, old=old)
+            and (not kidless or _default_fits(mine, theirs, headers, code))
+        ):
+            return Cast(tenants, found)
     raise Unsuited(f"no listed tenants have keys as {', '.join(sorted(kids))} of the vectors")
 
 
@@ -138,21 +144,14 @@ def _key(tenants: Mapping[str, Tenant], kid: str) -> Key | None:
     return tenants[name].key(alg, status=status)
 
 
-def _fits(
-    tenants: Mapping[str, Tenant], keys: Mapping[str, Key], signer: str, code: str | None,
-    *, old: bool,
-) -> bool:  # fmt: skip
-    tenant = tenants[ROLES[signer][0]]
+def _fits(tenant: Tenant, code: str | None, *, old: bool) -> bool:
+    """Tell whether a tenant without a quota takes the version of the vector's signature."""
     if tenant.quota is not None:
         return False
-    if old:
-        return tenant.min_version == (2 if code == "sig_version_unsupported" else 1)
-    return True
+    return not old or tenant.min_version == (2 if code == "sig_version_unsupported" else 1)
 
 
-def _default_fits(
-    mine: Tenant, theirs: Tenant, headers: list[list[str]], code: str | None
-) -> bool:
+def _default_fits(mine: Tenant, theirs: Tenant, headers: list[list[str]], code: str | None) -> bool:
     """A record without kid belongs to a default key, or to none."""
     named = next((value for name, value in headers if name == "X-Tenant-Id"), None)
     if named == TENANT:
@@ -168,18 +167,26 @@ def _default_fits(
 
 def _with_ids(text: str, root: str) -> tuple[str, str]:
     """Replace the merkle root, and the id that is derived from it."""
-    shard, epoch = "shard-001", 7
-    try:
-        members = parse_any(text.encode("latin-1"))
-        assert isinstance(members, dict)
-        shard, epoch = str(members["shard_id"]), int(members["epoch"].token)  # type: ignore[union-attr]
-    except (Fault, AssertionError, KeyError, AttributeError, ValueError):
-        pass  # what cannot be read has the id of the full record
+    epoch, shard = _id_members(text)
     before = canon.derive_pcs_id(MERKLE_ROOT, epoch, shard)
     if before not in text:
-        before, epoch, shard = canon.derive_pcs_id(MERKLE_ROOT, 7, "shard-001"), 7, "shard-001"
+        epoch, shard = EPOCH, SHARD
+        before = canon.derive_pcs_id(MERKLE_ROOT, EPOCH, SHARD)
     after = canon.derive_pcs_id(root, epoch, shard)
     return after, text.replace(MERKLE_ROOT, root).replace(before, after)
+
+
+def _id_members(text: str) -> tuple[int, str]:
+    """Give what an id is derived from; of a text that cannot be read, that of the full record."""
+    try:
+        members = parse_any(text.encode("latin-1"))
+    except (Fault, UnicodeEncodeError):
+        return EPOCH, SHARD
+    if isinstance(members, dict):
+        epoch, shard = members.get("epoch"), members.get("shard_id")
+        if isinstance(shard, str) and isinstance(epoch, Number) and epoch.token.isdecimal():
+            return int(epoch.token), shard
+    return EPOCH, SHARD
 
 
 def _with_names(text: str, cast: Cast) -> str:
@@ -202,7 +209,7 @@ def _with_signatures(before: str, after: str, cast: Cast) -> str:
         if own == sig:
             new.append(_own_signature(after, cast.keys[kid].alg, cast.keys[kid].secret) or "")
         else:
-            new.append(_spoiled_again(sig, before, after, cast))
+            new.append(_spoiled_again(sig, after, cast))
     texts = iter(new)
     return _SIG.sub(lambda _: f'"sig":"{next(texts)}"', after)
 
@@ -217,9 +224,9 @@ def _own_signature(text: str, alg: str, secret: bytes) -> str | None:
     return signing.base64_text(signing.signature(alg, secret, payload))
 
 
-def _spoiled_again(sig: str, before: str, after: str, cast: Cast) -> str:
+def _spoiled_again(sig: str, after: str, cast: Cast) -> str:
     """Find the good signature that this one was made from, and do the same to the new one."""
-    for good, again in _good_signatures(before, after, cast):
+    for good, again in _good_signatures(after, cast):
         if sig == good:
             return again
         if sig and (sig in good or good[8:-8] in sig or _differs_little(sig, good)):
@@ -227,12 +234,12 @@ def _spoiled_again(sig: str, before: str, after: str, cast: Cast) -> str:
     return sig  # it was never made from a good one: empty, hexadecimal, one letter
 
 
-def _good_signatures(before: str, after: str, cast: Cast) -> Iterator[tuple[str, str]]:
+def _good_signatures(after: str, cast: Cast) -> Iterator[tuple[str, str]]:
     """Give signatures of the full record under the vector's keys, old and new."""
     match = re.search(r'"merkle_root":"([0-9a-f]{64})"', after)
     root = match[1] if match else MERKLE_ROOT
     fresh = {**FULL, "merkle_root": f'"{root}"'}
-    fresh["pcs_id"] = f'"{canon.derive_pcs_id(root, 7, "shard-001")}"'
+    fresh["pcs_id"] = f'"{canon.derive_pcs_id(root, EPOCH, SHARD)}"'
     for kid, key in cast.keys.items():
         name = ROLES[kid][0]
         for version, named in ((2, True), (1, True), (1, False)):
@@ -290,5 +297,3 @@ def _as_vector(tenant: Tenant) -> dict[str, Any]:
     if tenant.v1_default_kid is not None:
         view["v1_default_kid"] = tenant.v1_default_kid
     return view
-
-

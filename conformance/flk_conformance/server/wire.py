@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 HANG_S: Final = 10.0
@@ -124,7 +124,7 @@ class Connection:
         """Close."""
         self._sock.close()
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -249,7 +249,11 @@ def parse_head(head: bytes) -> tuple[int, tuple[Header, ...]]:
 
 
 def request_bytes(
-    target: Target, method: str, path: str, headers: Iterable[Header] = (), body: bytes | None = None
+    target: Target,
+    method: str,
+    path: str,
+    headers: Iterable[Header] = (),
+    body: bytes | None = None,
 ) -> bytes:
     """Write a request; a body brings its length."""
     lines = [f"{method} {target.prefix}{path} HTTP/1.1", f"Host: {target.authority}"]

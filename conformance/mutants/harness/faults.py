@@ -57,7 +57,7 @@ def silence_is_a_pass(*_: object) -> Verdict:
     return PASSED
 
 
-by_name = Session._take  # noqa: SLF001 - a mutant of the inside
+by_name = Session._take
 
 
 def by_order(self: Session, lines: list[str], open_items: session.Opened) -> None:

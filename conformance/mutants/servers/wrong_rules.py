@@ -94,7 +94,7 @@ def x03() -> None:
         )  # fmt: skip
         new = machine.Stored(stored.seq, candidate.canonical.content, verdict.status, outcome)
         later[candidate.key] = new
-        return machine.Answer(candidate.token, new, False, candidate.key)  # noqa: FBT003
+        return machine.Answer(candidate.token, new, False, candidate.key)
 
     def read_answer(right: Any, event: Any, entry: Any, stored: Any) -> Any:
         new = later.get((event.tenant, event.pcs_id))

@@ -33,7 +33,7 @@ ZERO = "0000000000000000"
 ALMOST = "3fefffffffffffff"
 NOW = "1770000000000"
 TOKEN = "dGhpcy1pcy1hLXJlYWQtdG9rZW4tb2YtMzItYnl0ZXM"
-HANG_MS = "200"
+HANG_MS = "1000"
 Step = dict[str, Any]
 
 
@@ -178,8 +178,8 @@ def ends(c: Calls) -> None:
     c.add("should-retry-false", "Attempts", steps(step(503, ("X-Should-Retry", "false"))))
     c.add("should-retry-over-limit", "Attempts", steps(*[step(500, ("X-Should-Retry", "true"))] * 3))
     c.add("should-retry-odd", "Attempts", steps(step(500, ("X-Should-Retry", "yes")), good()))
-    for bound in (250, 251):
-        c.add(f"deadline-{bound}", "Deadline", steps(step(503), *([good()] if bound == 251 else [])), total_timeout_ms=str(bound))
+    c.add("deadline-250", "Deadline", steps(step(503)), total_timeout_ms="250")
+    c.add("deadline-10250", "Deadline", steps(step(503), good()), total_timeout_ms="10250", comment="the exact bound is in retry.plan: here sockets are real")
     c.add("deadline-after", "Deadline", steps(step(429, ("Retry-After", "30"))), total_timeout_ms="30000")
 
 

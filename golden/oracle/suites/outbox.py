@@ -162,6 +162,8 @@ def frames(add: Any) -> None:
     bad("put-at-fraction", put_text(5, at="1.5"))
     bad("put-kid-number", put_text(5, kid="1"))
     bad("put-tenant-number", put_text(5, tenant="1"))
+    for member in ("kid", "tenant", "from"):
+        bad(f"put-{member}-null", put_text(5, **{member: "null"}))
     for case, more in {"without-kid": {"kid": ""}, "without-tenant": {"tenant": ""}, "more-members": {"note": '"x"'}, "from": {"from": f'"{name(1)}"'}}.items():
         add(f"frame-put-{case}", "Frame", first=put(1, **more))
     for case, body in {"utf8": "\u00e9\U0001f600", "escapes": '\\u00e9\\n\\"\\\\', "empty": "", "nul": "\\u0000", "looks-like-a-frame": '{\\"t\\":\\"put\\"}'}.items():
@@ -173,6 +175,7 @@ def dead(add: Any) -> None:
     add("dead-one", "Dead", first=put(1) + put(2) + mark("dead", 1), dead=letter(1))
     add("dead-before-log", "Dead", first=put(1) + put(2), dead=letter(1))
     add("dead-released", "Dead", first=put(2), dead=letter(1) + mark("release", 1))
+    add("dead-one-of-two-released", "Dead", first=put(1) + put(2), dead=letter(1) + letter(2) + mark("release", 1))
     add("dead-again", "Dead", first=put(2), dead=letter(1) + mark("release", 1) + letter(1))
     add("dead-without-status", "Dead", first=put(2), dead=letter(1, status="", code='"outbox_expired"'))
     add("dead-torn", "Torn", first=put(2), dead=letter(1) + letter(3)[:40])

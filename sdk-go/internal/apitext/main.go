@@ -41,7 +41,7 @@ func surface(root string) (string, error) {
 			return "", err
 		}
 	}
-	return text.String(), nil
+	return strings.TrimSpace(text.String()) + "\n", nil
 }
 
 func describe(text *strings.Builder, folder, path string) error {

@@ -33,7 +33,8 @@ func TestThePublicSurfaceIsTheOneThatWasReviewed(t *testing.T) {
 
 func TestWhatIsNotExportedIsNotDescribed(t *testing.T) {
 	folder := t.TempDir()
-	source := "package p\n\n// Doc.\ntype T struct {\n\tShown  int\n\thidden int\n}\n\nfunc (T) M() { f() }\n\nfunc f() {}\n"
+	source := "package p\n\n// Doc.\ntype T struct {\n\tShown  int\n\thidden int\n}\n\n" +
+		"func (T) M() { f() }\n\nfunc f() {}\n"
 	if err := os.WriteFile(filepath.Join(folder, "p.go"), []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}

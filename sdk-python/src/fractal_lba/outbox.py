@@ -121,7 +121,7 @@ def _is_known(value: Any) -> bool:
     if value["t"] != "put":
         return True
     texts = all(isinstance(value.get(name), str) for name in ("pcs_id", "key", "body"))
-    named = all(isinstance(value.get(name), str | None) for name in ("kid", "tenant", "from"))
+    named = all(isinstance(value.get(name, ""), str) for name in ("kid", "tenant", "from"))
     return texts and named and type(value.get("at")) is int
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import judge
@@ -18,7 +19,9 @@ def _ask(trial: Trial, body: bytes, *more: Header) -> Reply:
     return trial.ask("POST", BATCH, [NDJSON, *more], body)
 
 
-def _items(trial: Trial, *lines: bytes, end: bytes = b"\n", more: tuple[Header, ...] = ()) -> list:
+def _items(
+    trial: Trial, *lines: bytes, end: bytes = b"\n", more: tuple[Header, ...] = ()
+) -> list[Item]:
     """Send lines; give their items, one for each."""
     found = judge.items(_ask(trial, b"\n".join(lines) + end, *more))
     require(len(found) == len(lines), f"{len(lines)} lines have {len(found)} items")
@@ -27,7 +30,7 @@ def _items(trial: Trial, *lines: bytes, end: bytes = b"\n", more: tuple[Header, 
 
 def _rows(trial: Trial, count: int, **changes: str) -> list[Submission]:
     key = trial.key()
-    return [trial.records.fresh(key, **changes) for _ in range(count)]
+    return [trial.records.fresh(key, changes) for _ in range(count)]
 
 
 def _statuses(found: list[Item], *expected: int) -> None:
@@ -263,7 +266,7 @@ def escalated_lines(trial: Trial) -> None:
 def conflict_within(trial: Trial) -> None:
     """Of two contents under one id in a batch the first is recorded."""
     (one,) = _rows(trial, 1)
-    other = resigned(one, one.key, budget="0.357")
+    other = resigned(one, one.key, {"budget": "0.357"})
     found = _items(trial, one.body, other.body, one.body)
     _statuses(found, 200, 409, 200)
     _code(found[1], 409, "pcs_id_conflict")
@@ -277,7 +280,7 @@ def conflict_with_a_single(trial: Trial) -> None:
     """Other content than that of an earlier single submission is 409, the rest is taken."""
     one, two = _rows(trial, 2)
     first = trial.send(one)
-    other = resigned(one, one.key, budget="0.358")
+    other = resigned(one, one.key, {"budget": "0.358"})
     _statuses(_items(trial, other.body, two.body), 409, 200)
     trial.stands(one, first)
 
@@ -310,7 +313,7 @@ def batch_and_singles_at_once(trial: Trial) -> None:
     """A batch and single submissions of its lines at once record every line once."""
     rows = _rows(trial, 16)
     jobs: list[Any] = [lambda: _items(trial, *(row.body for row in rows))]
-    jobs += [lambda r=row: trial.send(r) for row in rows]
+    jobs += [partial(trial.send, row) for row in rows]
     found, *singles = trial.at_once(jobs)
     for item, single in zip(found, singles, strict=True):
         judge.recorded(single, again=None)

@@ -54,7 +54,7 @@ def _restart(trial: Trial, how: str) -> None:
 
 def _some(trial: Trial, count: int) -> list[tuple[Submission, Reply]]:
     key = trial.key()
-    rows = [trial.records.fresh(key, **(OFF_D_HAT if i % 4 == 3 else {})) for i in range(count)]
+    rows = [trial.records.fresh(key, (OFF_D_HAT if i % 4 == 3 else {})) for i in range(count)]
     return [(one, trial.send(one)) for one in rows]
 
 
@@ -139,7 +139,7 @@ def conflict_after_a_restart(trial: Trial) -> None:
     taken = _some(trial, 3)
     _restart(trial, "kill")
     for one, first in taken:
-        other = resigned(one, one.key, budget="0.351")
+        other = resigned(one, one.key, {"budget": "0.351"})
         judge.refused(trial.send(other), 409, "pcs_id_conflict")
         trial.stands(one, first)
 
@@ -198,7 +198,7 @@ def conflict_while_the_store_is_down(trial: Trial) -> None:
     taken = _settled(trial)
     trial.control("store-down")
     for one, _ in taken:
-        reply = trial.send(resigned(one, one.key, budget="0.352"))
+        reply = trial.send(resigned(one, one.key, {"budget": "0.352"}))
         require(reply.status in (409, 503), f"expected 503 or 409, got {reply.status}")
     trial.control("store-up")
     _restart(trial, "stop")

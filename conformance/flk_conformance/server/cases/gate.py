@@ -23,8 +23,6 @@ def _spoiled(one: Submission) -> bytes:
     return one.altered(sig=f'"{"B" if text[0] == "A" else "A"}{text[1:]}"')
 
 
-
-
 @case("gate/9.1/1", "formats 9.1")
 def bad_signature_on_known_id(trial: Trial) -> None:
     """A bad signature under a recorded id is 401, and the stored outcome is untouched."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from itertools import pairwise
 
 from .. import judge
 from ..judge import require
@@ -28,7 +29,7 @@ def duplicate_of_accepted(trial: Trial) -> None:
 @case("submit/2.11/1", "formats 2.11", needs="submit default-policy")
 def duplicate_of_refusing(trial: Trial) -> None:
     """A duplicate of an outcome that was not accepted has its status, 202."""
-    one = trial.records.fresh(trial.key(), **OFF_D_HAT)
+    one = trial.records.fresh(trial.key(), OFF_D_HAT)
     first = trial.send(one)
     judge.recorded(first, 202)
     trial.stands(one, first)
@@ -37,7 +38,7 @@ def duplicate_of_refusing(trial: Trial) -> None:
 @case("submit/2.11/2", "formats 2.11", needs="submit default-policy")
 def duplicate_of_escalated(trial: Trial) -> None:
     """A duplicate of an outcome that was accepted and escalated has its status, 202."""
-    one = trial.records.fresh(trial.key(), **OFF_REGIME)
+    one = trial.records.fresh(trial.key(), OFF_REGIME)
     first = trial.send(one)
     judge.recorded(first, 202)
     trial.stands(one, first)
@@ -47,7 +48,7 @@ def duplicate_of_escalated(trial: Trial) -> None:
 def duplicates_later(trial: Trial) -> None:
     """Every one of a hundred records keeps its outcome after all were submitted."""
     key = trial.key()
-    rows = [trial.records.fresh(key, **(OFF_D_HAT if i % 3 == 0 else {})) for i in range(100)]
+    rows = [trial.records.fresh(key, (OFF_D_HAT if i % 3 == 0 else {})) for i in range(100)]
     firsts = [trial.send(one) for one in rows]
     for one, first in reversed(list(zip(rows, firsts, strict=True))):
         trial.stands(one, first)
@@ -71,7 +72,7 @@ def positions_grow(trial: Trial) -> None:
         reply = trial.send(trial.records.fresh(key))
         judge.recorded(reply)
         places.append((reply.header("pcs-position") or "").split("/"))
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in pairwise(places):
         same = before[:3] == after[:3]
         require(same and int(after[3]) > int(before[3]), f"{before} is followed by {after}")
 
@@ -84,7 +85,7 @@ def later_attempt_is_a_duplicate(trial: Trial) -> None:
     ft = '{"outbox_seq":9,"degraded":true,"fallbacks":["disk"],"clock_skew_ms":-5}'
     changes = ({"attempt": "2"}, {"sent_at": '"2026-02-01T00:00:00.5Z"'}, {"ft": ft})
     for change in (*changes, {k: v for row in changes for k, v in row.items()}):
-        again = trial.send(resigned(one, one.key, **change))
+        again = trial.send(resigned(one, one.key, change))
         judge.recorded(again, again=True)
         require(again.body == first.body, f"{sorted(change)} changed the answer")
 
@@ -133,7 +134,7 @@ def spelling_is_no_content(trial: Trial) -> None:
 
 
 def _content(one: Submission, budget: str) -> Submission:
-    return resigned(one, one.key, budget=budget)
+    return resigned(one, one.key, {"budget": budget})
 
 
 @case("submit/5.4/1", "canonical 5.4")
@@ -150,10 +151,10 @@ def conflict(trial: Trial) -> None:
 @case("submit/5.4/2", "canonical 5.4", needs="submit default-policy")
 def conflict_with_escalated(trial: Trial) -> None:
     """Other content under the id of an escalated record is 409 too."""
-    one = trial.records.fresh(trial.key(), **OFF_D_HAT)
+    one = trial.records.fresh(trial.key(), OFF_D_HAT)
     first = trial.send(one)
     judge.recorded(first, 202)
-    judge.refused(trial.send(resigned(one, one.key, D_hat="2")), 409, "pcs_id_conflict")
+    judge.refused(trial.send(resigned(one, one.key, {"D_hat": "2"})), 409, "pcs_id_conflict")
     trial.stands(one, first)
 
 
@@ -176,7 +177,7 @@ def conflict_by_one_member(trial: Trial) -> None:
         {"r": "0.500000001"}, {"seed": "1"}, {"v_star": "[0.8,0.6]"}, {"regime": '"sticky"'},
         {"N_j": '{"2":4,"4":16,"8":64,"16":255}'}, {"coh_star": "0.500000001"},
     ):  # fmt: skip
-        judge.refused(trial.send(resigned(one, one.key, **change)), 409, "pcs_id_conflict")
+        judge.refused(trial.send(resigned(one, one.key, change)), 409, "pcs_id_conflict")
     trial.stands(one, first)
 
 
@@ -236,7 +237,7 @@ def crowd(trial: Trial) -> None:
 @case("submit/5.3/3", "canonical 5.3", needs="submit default-policy")
 def crowd_of_escalated(trial: Trial) -> None:
     """Of 64 submissions of an escalated record at once exactly one is the first."""
-    _one_first(trial, trial.records.fresh(trial.key(), **OFF_D_HAT), 202)
+    _one_first(trial, trial.records.fresh(trial.key(), OFF_D_HAT), 202)
 
 
 @case("submit/5.3/4", "canonical 5.3")
@@ -280,7 +281,7 @@ def _twins(trial: Trial, **changes: str) -> tuple[Submission, Submission]:
     mine, theirs = trial.two_tenants()
     first, second = next(mine.keys_with()), next(theirs.keys_with())
     one = trial.records.fresh(first)
-    return one, resigned(one, second, **changes)
+    return one, resigned(one, second, changes)
 
 
 @case("tenants/5.3/1", "canonical 5.3")

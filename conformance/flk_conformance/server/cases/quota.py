@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 
 from .. import judge
 from ..features import Tenant
@@ -106,7 +106,7 @@ def burst_is_given(trial: Trial) -> None:
     _fill(tenant)
     made = _fresh(trial, tenant)
     rows = [next(made) for _ in range(tenant.quota.burst + SLACK + 10)]
-    statuses = [reply.status for reply in trial.at_once([lambda r=r: trial.send(r) for r in rows])]
+    statuses = [reply.status for reply in trial.at_once([partial(trial.send, row) for row in rows])]
     taken = statuses.count(200)
     most = tenant.quota.burst + SLACK
     require(tenant.quota.burst <= taken <= most, f"of {len(rows)} records {taken} were taken")

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 
 from .. import judge
 from ..judge import Failed, require
@@ -74,7 +75,7 @@ def _chunk(body: bytes) -> bytes:
 
 
 def _plain(data: bytes) -> Wire:
-    return lambda trial, one: data
+    return lambda _trial, _one: data
 
 
 def _many_headers(trial: Trial, one: Submission) -> bytes:
@@ -87,12 +88,12 @@ def _long_header(trial: Trial, one: Submission) -> bytes:
     return _head(trial, line, f"Content-Length: {len(one.body)}") + one.body
 
 
-def _long_target(trial: Trial, one: Submission) -> bytes:
+def _long_target(trial: Trial, _: Submission) -> bytes:
     target = "a" * trial.features.limits.head_bytes
     return _head(trial, request=f"GET /{target} HTTP/1.1")
 
 
-def _endless_head(trial: Trial, one: Submission) -> bytes:
+def _endless_head(trial: Trial, _: Submission) -> bytes:
     return b"GET /health HTTP/1.1\r\nx: " + b"a" * (4 * trial.features.limits.head_bytes)
 
 
@@ -119,13 +120,13 @@ _MALFORMED: tuple[tuple[str, Wire], ...] = (
     ("a header without a name", _framed(": 1", "Content-Length: {n}")),
     ("a NUL in a header", _framed("x: a\0b", "Content-Length: {n}")),
     ("a version that does not exist",
-     lambda t, o: _head(t, request=f"POST {SUBMIT} HTTP/9.1")),
-    ("no version", lambda t, o: _head(t, request=f"POST {SUBMIT} FTP/1.1")),
-    ("no method", lambda t, o: _head(t, request=f" {SUBMIT} HTTP/1.1")),
-    ("a method of symbols", lambda t, o: _head(t, request=f"P()ST {SUBMIT} HTTP/1.1")),
-    ("a target that is not ASCII", lambda t, o: _head(t, request="GET /\xe9 HTTP/1.1")),
-    ("a target without a slash", lambda t, o: _head(t, request="GET health HTTP/1.1")),
-    ("CONNECT", lambda t, o: _head(t, request="CONNECT a:1 HTTP/1.1")),
+     lambda t, _: _head(t, request=f"POST {SUBMIT} HTTP/9.1")),
+    ("no version", lambda t, _: _head(t, request=f"POST {SUBMIT} FTP/1.1")),
+    ("no method", lambda t, _: _head(t, request=f" {SUBMIT} HTTP/1.1")),
+    ("a method of symbols", lambda t, _: _head(t, request=f"P()ST {SUBMIT} HTTP/1.1")),
+    ("a target that is not ASCII", lambda t, _: _head(t, request="GET /\xe9 HTTP/1.1")),
+    ("a target without a slash", lambda t, _: _head(t, request="GET health HTTP/1.1")),
+    ("CONNECT", lambda t, _: _head(t, request="CONNECT a:1 HTTP/1.1")),
     ("a TLS greeting", _plain(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32))),
     ("an HTTP/2 preface", _plain(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")),
     ("NULs", _plain(bytes(64) + b"\r\n\r\n")),
@@ -175,7 +176,7 @@ def slow_head_on_every_path(trial: Trial) -> None:
     """A head that never ends is 408 or a close on every path."""
     limit_s = trial.features.limits.head_timeout_s
     heads = [_asked(trial, method, path, "x: 1\r\n") for path, (method, _) in ROUTES.items()]
-    trial.at_once([lambda h=head: _too_slow(trial, limit_s, h, pause_s=0) for head in heads])
+    trial.at_once([partial(_too_slow, trial, limit_s, head, pause_s=0) for head in heads])
 
 
 # --- bodies that are too large -------------------------------------------------------------------
@@ -311,7 +312,7 @@ def half_a_head_after_an_answer(trial: Trial) -> None:
 # --- clients that leave --------------------------------------------------------------------------
 
 
-def _leaves(trial: Trial, share: float, *, reset: bool) -> None:
+def _leaves(trial: Trial, *, share: float, reset: bool) -> None:
     one = trial.records.fresh(trial.key())
     data = _framed("Content-Length: {n}")(trial, one)
     for _ in range(5):
@@ -332,7 +333,7 @@ for _number, (_share, _reset) in enumerate(
             "formats 7.8",
             f"A client that {'resets' if _reset else 'leaves'} after {_share:.0%} of a request "
             "records nothing.",
-            lambda trial, share=_share, reset=_reset: _leaves(trial, share, reset=reset),
+            partial(_leaves, share=_share, reset=_reset),
             frozenset({"submit"}),
         )
     )
@@ -452,6 +453,6 @@ def connection_close(trial: Trial) -> None:
 def crowd_of_nonsense(trial: Trial) -> None:
     """Fifty connections of nonsense at once leave the server as it was."""
     rows = [make(trial, trial.records.fresh(trial.key())) for _, make in _MALFORMED[:10]]
-    for received in trial.at_once([lambda r=row: trial.client.raw(r) for row in rows * 5]):
+    for received in trial.at_once([partial(trial.client.raw, row) for row in rows * 5]):
         _judge(received)
     judge.recorded(trial.send(trial.records.fresh(trial.key())))

@@ -48,8 +48,8 @@ def _taken(vector: dict[str, Any], trial: Trial) -> None:
         got = str(members[name]).lower()
         require(got == expect[name], f"{name}: expected {expect[name]}, got {got}")
     for name in ("reason", "policy_version"):
-        got = members.get(name)
-        require(got == expect.get(name), f"{name}: expected {expect.get(name)}, got {got}")
+        found = members.get(name)
+        require(found == expect.get(name), f"{name}: expected {expect.get(name)}, got {found}")
     for name in ("recomputed_D_hat", "recomputed_budget"):
         text = f'"{name}":{expect[name]}'
         require(text.encode() in first.body, f"expected {text} in {first.body!r}")

@@ -22,14 +22,14 @@ def accepted(trial: Trial) -> None:
 @case("submit/2.9/2", "formats 2.9", needs="submit default-policy")
 def not_accepted(trial: Trial) -> None:
     """A record with a D_hat out of tolerance is escalated and not accepted, 202."""
-    members = judge.recorded(trial.send(trial.records.fresh(trial.key(), **OFF_D_HAT)), 202)
+    members = judge.recorded(trial.send(trial.records.fresh(trial.key(), OFF_D_HAT)), 202)
     require(members["reason"] == "d_hat_out_of_tolerance", f"reason {members['reason']}")
 
 
 @case("submit/2.9/3", "formats 2.9", needs="submit default-policy")
 def accepted_and_escalated(trial: Trial) -> None:
     """A record of another regime is accepted and escalated, 202."""
-    members = judge.recorded(trial.send(trial.records.fresh(trial.key(), **OFF_REGIME)), 202)
+    members = judge.recorded(trial.send(trial.records.fresh(trial.key(), OFF_REGIME)), 202)
     require(members["reason"] == "regime_mismatch", f"reason {members['reason']}")
 
 
@@ -106,7 +106,7 @@ def conflict_before_level(trial: Trial) -> None:
     """A conflict is a conflict, whatever level is asked for."""
     one = trial.records.fresh(trial.key())
     judge.recorded(trial.send(one))
-    other = resigned(one, one.key, budget="0.355")
+    other = resigned(one, one.key, {"budget": "0.355"})
     judge.refused(trial.send(other, ("PCS-Min-Ack", "witnessed")), 409, "pcs_id_conflict")
 
 

@@ -1,0 +1,7 @@
+module fractal-lba.example/demo/senders
+
+go 1.26
+
+require fractal-lba.example/sdk-go v0.4.0
+
+replace fractal-lba.example/sdk-go => ../../sdk-go
