@@ -247,6 +247,14 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
 
 
+@nox.session(default=False, name="bench-sdks")
+def bench_sdks(session: nox.Session) -> None:
+    """Signatures, plans, bundles and the harness, for three languages, as ratios."""
+    install(session)
+    testees(session)
+    session.run("python", "-m", "bench.sdks", *session.posargs)
+
+
 @nox.session(default=False)
 def vulnerabilities(session: nox.Session) -> None:
     """Known faults in the Go standard library and modules; it needs the vulnerability database."""

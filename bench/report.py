@@ -5,6 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+TITLE_SDKS = """# Performance of the SDKs
+
+Written by `nox -s bench-sdks` (`python -m bench.sdks --write docs/performance-sdks.md`). Each SDK
+signs the same record in its own program; what is compared is measured in turns in one run. A
+ratio counts; an absolute time says little about another machine. *Cases* are those of the number
+suite, the start of the program included."""
+
 TARGETS = {
     "v2": ("single submit, HMAC, version 2", 0.22, "22 % (goal 30 %)"),
     "v1": ("single submit, HMAC, version 1", 0.27, "27 %"),

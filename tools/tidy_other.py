@@ -19,11 +19,12 @@ EXCUSE = re.compile(r"// tidy: long because \w+")
 
 GO_SHELLS = (
     "client", "clock", "files", "journal", "lock", "logging", "options", "spool", "transport",
+    "wire",
 )  # fmt: skip
 """Files of sdk-go that may reach clock, chance, sockets, files or goroutines, by their stem's
 first word: `files_unix.go` is one of `files`."""
 
-TS_SHELLS = ("client", "clock", "outboxNode", "transport")
+TS_SHELLS = ("client", "clock", "options", "otel", "outboxNode", "transport")
 """Files of sdk-ts that may reach clock, chance, sockets or timers."""
 
 GO_WORLD = re.compile(

@@ -21,8 +21,8 @@ VECTORS = "golden/vectors/"
 MUTANTS = "tools/tests/mutants/"
 """Files that break a rule on purpose; each must be found, by the tests of the checks."""
 
-LOCKS = frozenset({"package-lock.json", "go.sum", "go.work.sum"})
-"""Files that a package client writes."""
+LOCKS = frozenset({"package-lock.json", "go.sum", "go.work.sum", "api.d.ts"})
+"""Files that a package client or a generator writes."""
 
 SDK = "sdk-python/src/fractal_lba/"
 SERVER = "reference-server/src/fractal_lba_server/"

@@ -131,6 +131,21 @@ def test_other_connections_are_not_hurt() -> None:
         assert good.gettimeout() == HANG_S
 
 
+def test_faults_may_come_and_go_on_one_connection() -> None:
+    rule = [{"do": "status", "status": 503}]
+    serve = Counting()
+    with RawServer(serve) as server, RelayThread(server.url) as proxy, proxy.dial() as client:
+        for faults, start in (
+            (None, b"HTTP/1.1 200"),
+            (rule, b"HTTP/1.1 503"),
+            (None, b"HTTP/1.1 200"),
+        ):
+            proxy.relay.faults = None if faults is None else read_faults(faults)
+            client.sendall(SUBMIT)
+            assert client.recv(65_536).startswith(start)
+    assert serve.received == [SUBMIT] * 2
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [

@@ -95,11 +95,13 @@ def test_both_directions_flow_at_once() -> None:
     size = 8_000_000
     upward, downward = random.Random(4).randbytes(size), random.Random(5).randbytes(size)
     arrived: list[bytes] = []
+    all_is_there = threading.Event()
 
     def serve(sock: socket.socket) -> None:
         sender = threading.Thread(target=sock.sendall, args=(downward,))
         sender.start()
         arrived.append(exactly(sock, size))
+        all_is_there.set()
         sender.join()
 
     with RawServer(serve) as server, RelayThread(server.url) as proxy, proxy.dial() as client:
@@ -107,6 +109,7 @@ def test_both_directions_flow_at_once() -> None:
         sender.start()
         received = exactly(client, size)
         sender.join()
+        assert all_is_there.wait(HANG_S)
     assert (received == downward, arrived == [upward]) == (True, True)
 
 

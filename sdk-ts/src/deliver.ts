@@ -85,9 +85,7 @@ function acknowledged({ raw }: Submitted): Verdict {
 
 /** Say whether an answer could not be read: that says nothing about a record. */
 function isUnreadable(answer: BatchAnswer): boolean {
-  return (
-    isFractalLBAError(answer) && /^response_(malformed|too_large)$/.test(answer.code)
-  );
+  return isFractalLBAError(answer) && /^response_(malformed|too_large)$/.test(answer.code);
 }
 
 /** Decide what an error means for the entry. */

@@ -24,7 +24,7 @@ import {
 import { hostname } from 'node:os';
 import process from 'node:process';
 import { configError } from './errors.js';
-import { openFiles, type Outbox, type OutboxOptions } from './spool.js';
+import { type Outbox, type OutboxOptions, openFiles } from './spool.js';
 import { type Files, hasCode, type Owner } from './store.js';
 
 export type { DeadLetter, Letter } from './outbox.js';

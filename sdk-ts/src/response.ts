@@ -193,9 +193,11 @@ export function readOutcome(response: Response, pcsId: string): Outcome {
 const POSITION = /^([a-z0-9]{3})\/([a-z0-9-]{1,64})\/(0|[1-9]\d{0,9})\/(0|[1-9]\d{0,15})$/;
 
 function positionOf(text: string): Position | undefined {
-  const [, region, placement, regionEpoch, seq] = POSITION.exec(text) ?? [];
-  if (!region || !placement) return undefined;
-  return { region, placement, regionEpoch: Number(regionEpoch), seq: Number(seq) };
+  const [, region, placement, epoch, digits] = POSITION.exec(text) ?? [];
+  const [regionEpoch, seq] = [Number(epoch), Number(digits)];
+  // A place that cannot be said exactly is no place.
+  if (!region || !placement || !Number.isSafeInteger(seq)) return undefined;
+  return { region, placement, regionEpoch, seq };
 }
 
 /** Read the answer to a submit: the outcome, and the facts of the exchange in headers. */

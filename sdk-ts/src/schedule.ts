@@ -233,7 +233,7 @@ export class Schedule {
     push(this.#queue, [due.dueMs, id]);
   }
 
-  /** Give the first item of the queue that is current: an entry that moved left an old one behind. */
+  /** Give the first item that is current: an entry that moved left an old one behind. */
   #next(): Item | undefined {
     for (;;) {
       const [item] = this.#queue;

@@ -27,9 +27,9 @@ import {
   logName,
   type Place,
   putFrame,
+  type Recovered,
   readFrame,
   readLetter,
-  type Recovered,
   recoverFiles,
 } from './outbox.js';
 import type { Members } from './scanner.js';
@@ -116,7 +116,8 @@ export class Outbox implements Mailbox {
   constructor(files: Files, owner: Owner, options: OutboxOptions, fileBytes: number) {
     const { maxEntries = MAX_ENTRIES, maxBytes = MAX_BYTES, maxAgeMs = MAX_AGE_MS } = options;
     for (const [name, value] of Object.entries({ maxEntries, maxBytes, maxAgeMs })) {
-      if (!(typeof value === 'number' && value > 0)) throw configError(name, 'a number above 0', value);
+      if (!(typeof value === 'number' && value > 0))
+        throw configError(name, 'a number above 0', value);
     }
     this.background = options.background ?? true;
     this.#files = files;

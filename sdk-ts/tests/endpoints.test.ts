@@ -40,7 +40,7 @@ test('a URL has one form', () => {
 test('a URL that a record must not go to is refused, and a password in it not shown', () => {
   // biome-ignore format: a table
   const bad = [
-    '', 'a.example', 'ftp://a.example', 'http://a.example', 'http://127.1', 'http://localhost.evil',
+    '', 'a.example', 'ftp://a.example', 'http://a.example', 'http://127.1', 'http://localhost.example',
     'https://', 'https://:80', 'https://u:hidden@a.example', 'https://a.example?x=1',
     'https://a.example#x', 'https://a.example\\@b', 'https://a.example:65536',
     'https://a.example:x',
@@ -139,7 +139,7 @@ test('an ambiguous result does not follow another call elsewhere', () => {
 test('a hint leads only to an endpoint that the caller named', () => {
   const fleet = fleetOf([A, B]);
   assert.equal(hinted(fleet, B, 1, 0, 0, 0.5)?.current, 1);
-  for (const url of [C, 'not a url', 'https://b.example.evil', 'http://b.example']) {
+  for (const url of [C, 'not a url', 'https://b.example.example', 'http://b.example']) {
     assert.equal(hinted(fleet, url, 1, 0, 0, 0.5), undefined, url);
   }
   assert.equal(hinted(fleet, B, 1, 3, 0, 0.5), undefined);

@@ -208,6 +208,7 @@ test('an outcome that contradicts itself is none', () => {
   assert.deepEqual([submitted.raw.attempts, submitted.raw.requestId], [2, 'r']);
   for (const [name, value] of [
     ['pcs-position', 'eu1/open/00/1'],
+    ['pcs-position', 'eu1/open/0/9999999999999999'],
     ['pcs-level', 'x'],
     ['idempotency-replayed', ''],
   ]) {

@@ -28,8 +28,8 @@ import { Schedule } from '../src/schedule.js';
 import { Space } from '../src/space.js';
 import { below, chance, drawText, oneOf } from './chance.js';
 import { bytesOf, idNo, logNo, NOW_MS } from './outboxParts.js';
-import { recoverAnswer, stepAnswer } from './vectorOutbox.js';
 import { suite } from './vectorFiles.js';
+import { recoverAnswer, stepAnswer } from './vectorOutbox.js';
 
 const LETTER: Letter = {
   id: idNo(1),
@@ -114,7 +114,10 @@ test('letters and dead letters come back whole', () => {
     const status = oneOf(random, [409, undefined]);
     const [reason, response] = [drawText(random), drawText(random)];
     const ended: DeadLetter = { id, letter, status, code: 'c', reason, response };
-    assert.deepEqual(readDeadLetter((readFrame(encodeFrame(deadFrame(ended))) as Framed).value), ended);
+    assert.deepEqual(
+      readDeadLetter((readFrame(encodeFrame(deadFrame(ended))) as Framed).value),
+      ended,
+    );
   }
 });
 
@@ -165,7 +168,13 @@ test('every byte of any data is in a frame or in a gap', () => {
   const random = chance(5);
   for (let count = 0; count < 300; count++) {
     const parts = Array.from({ length: below(random, 5) }, () => {
-      const part = oneOf(random, [put(1), mark('ack', 2), dead(3), bytesOf('{"t":"'), new Uint8Array(9)]);
+      const part = oneOf(random, [
+        put(1),
+        mark('ack', 2),
+        dead(3),
+        bytesOf('{"t":"'),
+        new Uint8Array(9),
+      ]);
       const end = random() < 0.3 ? below(random, part.length + 1) : part.length;
       return part.slice(0, end).map((byte) => (random() < 0.002 ? byte ^ 1 : byte));
     });
@@ -175,7 +184,10 @@ test('every byte of any data is in a frame or in a gap', () => {
       ...frames.map(({ offset, length }) => [offset, offset + length]),
       ...gaps.map(([start, end]) => [start, end]),
     ].sort(([a = 0], [b = 0]) => a - b);
-    assert.equal(covered.reduce((at, [start, end]) => (start === at ? (end as number) : Number.NaN), 0), data.length);
+    assert.equal(
+      covered.reduce((at, [start, end]) => (start === at ? (end as number) : Number.NaN), 0),
+      data.length,
+    );
   }
 });
 
@@ -183,7 +195,13 @@ test('every byte of any data is in a frame or in a gap', () => {
 
 test('what was put is live until it is acknowledged, dead or released', () => {
   const puts = [1, 2, 3, 4, 5, 6, 7].map((number) => put(number));
-  const marks = [mark('ack', 1), mark('dead', 2), mark('release', 3), mark('sent', 4), mark('hold', 5)];
+  const marks = [
+    mark('ack', 1),
+    mark('dead', 2),
+    mark('release', 3),
+    mark('sent', 4),
+    mark('hold', 5),
+  ];
   const found = recovered([join(...puts, ...marks)]);
   assert.deepEqual(live(found), [4, 5, 6, 7]);
   assert.deepEqual([found.nextId, found.cuts.size, found.corrupt.size], [8n, 0, 0]);
@@ -212,7 +230,10 @@ test('one wrong byte costs at most the frame it is in', () => {
     const wrong = data.map((byte, index) => (index === place ? byte ^ (1 + (place % 255)) : byte));
     const hit = Math.floor(place / size) + 1;
     const found = recovered([wrong]);
-    assert.deepEqual(live(found), [1, 2, 3, 4, 5].filter((number) => number !== hit));
+    assert.deepEqual(
+      live(found),
+      [1, 2, 3, 4, 5].filter((number) => number !== hit),
+    );
     // Damage in the last frame cannot be told from a tail that was never finished.
     assert.deepEqual([found.cuts.size, found.corrupt.size], hit === 5 ? [1, 0] : [0, 1]);
   }

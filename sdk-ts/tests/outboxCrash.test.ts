@@ -14,7 +14,17 @@ import { DEAD_LOG, firstIdOf, type Letter } from '../src/outbox.js';
 import type { Verdict } from '../src/schedule.js';
 import type { Outbox } from '../src/spool.js';
 import { FaultFiles, type How, IMAGES } from './faultFiles.js';
-import { bytesOf, CONFLICT, codeOf, letterNo, logNo, NOW_MS, numberOf, openBox, textOf } from './outboxParts.js';
+import {
+  bytesOf,
+  CONFLICT,
+  codeOf,
+  letterNo,
+  logNo,
+  NOW_MS,
+  numberOf,
+  openBox,
+  textOf,
+} from './outboxParts.js';
 
 const LOCK_NAME = 'outbox.lock';
 
@@ -187,7 +197,10 @@ test('without a fault everything is as it was told', async () => {
   assert.equal(files.openHandles, 0);
   await check(files, told, 1);
   const [live, dead] = await contents(await openBox(files.crash('synced'), 9));
-  assert.deepEqual([...live.keys()].sort((a, b) => a - b), [1, 3, 4, 15, 25, 36, 39, 1001]);
+  assert.deepEqual(
+    [...live.keys()].sort((a, b) => a - b),
+    [1, 3, 4, 15, 25, 36, 39, 1001],
+  );
   assert.deepEqual([...dead.keys()], [40]);
   assert.ok(files.inodes.size < 9, 'files in which nothing is live have gone');
 });
@@ -219,7 +232,8 @@ test('a disk that is full for a while loses nothing', async () => {
       files.how = 'full';
       const told = new Told();
       await play(files, told);
-      for (const image of ['all', 'synced'] as const) await check(files.crash(image), told.copy(), 1);
+      for (const image of ['all', 'synced'] as const)
+        await check(files.crash(image), told.copy(), 1);
     }
   }
 });
@@ -323,7 +337,10 @@ async function damaged(): Promise<Map<string, [FaultFiles, Told]>> {
   const files = new FaultFiles();
   const told = new Told();
   await play(files, told);
-  const logs = files.names().filter((name) => firstIdOf(name) !== undefined).sort();
+  const logs = files
+    .names()
+    .filter((name) => firstIdOf(name) !== undefined)
+    .sort();
   const [oldest = '', newest = ''] = [logs[0], logs.at(-1)];
   const torn = files.copy();
   torn.place(newest, joined(torn.read(newest), bytesOf('\0\0\0 torn')));
@@ -393,7 +410,10 @@ for (const how of ['fail', 'stop', 'torn'] as const) {
 
 test('damage is set aside, counted and told to the first client', async () => {
   const [files] = (await damaged()).get('rotten first file') as [FaultFiles, Told];
-  const name = files.names().filter((each) => firstIdOf(each) !== undefined).sort()[0] as string;
+  const name = files
+    .names()
+    .filter((each) => firstIdOf(each) !== undefined)
+    .sort()[0] as string;
   const before = files.read(name);
   const box = await openBox(files, 1);
   const { corruptFiles, unreadableFrames } = box.stats();
@@ -401,7 +421,10 @@ test('damage is set aside, counted and told to the first client', async () => {
   assert.deepEqual(files.read(`${name}.corrupt`), before);
   const told: OutboxEvent[] = [];
   await box.take(0, 1, 1);
-  box.listen((event) => told.push(event), () => {});
+  box.listen(
+    (event) => told.push(event),
+    () => {},
+  );
   await box.take(0, 1, 1);
   await box.take(0, 1, 1);
   const event = { type: 'outbox', kind: 'outbox_corrupt', id: undefined, code: 'outbox_corrupt' };
@@ -422,7 +445,10 @@ test('an entry whose frame rots under the running outbox is counted and told', a
   const files = new FaultFiles();
   const box = await openBox(files, 0);
   const told: unknown[] = [];
-  box.listen(({ kind, id }) => told.push(`${kind} ${id}`), () => {});
+  box.listen(
+    ({ kind, id }) => told.push(`${kind} ${id}`),
+    () => {},
+  );
   const { id } = await box.put(letterNo(1), NOW_MS, false);
   await box.put(letterNo(2), NOW_MS, false);
   const inode = files.inodes.get(logNo(1)) as { data: Uint8Array };

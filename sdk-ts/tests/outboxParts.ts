@@ -1,8 +1,8 @@
 /** What the tests of the outbox share: letters, owners, and an outbox with small files. */
 
-import { logName, type Letter } from '../src/outbox.js';
+import { type Letter, logName } from '../src/outbox.js';
 import type { Bury } from '../src/schedule.js';
-import { openFiles, type Outbox, type OutboxOptions } from '../src/spool.js';
+import { type Outbox, type OutboxOptions, openFiles } from '../src/spool.js';
 import type { Files, Owner } from '../src/store.js';
 
 export const NOW_MS = 1_767_225_600_000;
@@ -43,7 +43,13 @@ export function ownerOf(boot: number): Owner {
 
 /** Open an outbox with small files, beside which all other processes live. */
 export function openBox(files: Files, boot: number, options: OutboxOptions = {}): Promise<Outbox> {
-  return openFiles(() => files, ownerOf(boot), () => 1, options, SMALL_FILE_BYTES);
+  return openFiles(
+    () => files,
+    ownerOf(boot),
+    () => 1,
+    options,
+    SMALL_FILE_BYTES,
+  );
 }
 
 /** Give the code of the error with which some work fails; undefined if it does not. */

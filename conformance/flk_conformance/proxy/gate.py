@@ -43,7 +43,11 @@ class Gate:
     """Lets the exchanges of one connection through, one by one."""
 
     def __init__(
-        self, faults: Faults, named: Callable[[str, str], str | None], seen: Seen, ends: Ends
+        self,
+        faults: Callable[[], Faults | None],
+        named: Callable[[str, str], str | None],
+        seen: Seen,
+        ends: Ends,
     ) -> None:
         self._faults = faults
         self._named = named
@@ -92,8 +96,10 @@ class Gate:
             self._decide(message, data)
 
     def _decide(self, message: Message, data: bytes) -> None:
-        operation = self._named(message.method, message.target)
-        self._rule = self._faults.choose(message.method, message.target, operation)
+        faults = self._faults()
+        if faults is not None:
+            operation = self._named(message.method, message.target)
+            self._rule = faults.choose(message.method, message.target, operation)
         self._answer.to_head = message.method == "HEAD"
         self._seen.sent(data, time.monotonic_ns())
         if self._rule is None:

@@ -171,6 +171,11 @@ class Watch:
                 exchange.request.ended_ns = answer.started_ns if answer else time.monotonic_ns()
         self._relay.tell(exchange)
 
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is under way."""
+        return not self._open and self._requests.is_idle
+
     def spoil(self, fault: str) -> None:
         """Note what a scripted fault does to the exchange that waits for its answer."""
         if self._open:
@@ -238,8 +243,6 @@ class Front(_Side):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(BUFFER_BYTES)
         self._watch.number = self._relay.enter(self)
-        if self._relay.faults is not None:
-            self._gate = Gate(self._relay.faults, self._relay.named, self._watch, self)
         self._dialing = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
@@ -269,6 +272,9 @@ class Front(_Side):
             self._early.append(data)
 
     def data_received(self, data: bytes) -> None:
+        relay = self._relay
+        if self._gate is None and relay.faults is not None and self._watch.is_idle:
+            self._gate = Gate(lambda: relay.faults, relay.named, self._watch, self)
         if self._gate is not None:
             self._gate.sent(data)
             return

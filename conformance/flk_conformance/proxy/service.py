@@ -148,7 +148,7 @@ class Proxy:
         self._relay.case = name
 
     def script(self, faults: Faults | None) -> None:
-        """Script the faults of connections from now on."""
+        """Script the faults of requests from now on, also on connections that are open."""
         assert self._relay is not None
         self._relay.faults = faults
 

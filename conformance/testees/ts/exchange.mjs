@@ -1,7 +1,15 @@
 /** Operations of retries, endpoints, requests and responses. */
 
 import { errorFor } from './.build/codes.js';
-import { attempted, begun, fleetOf, hinted, nextFor, probed, stateName } from './.build/endpoints.js';
+import {
+  attempted,
+  begun,
+  fleetOf,
+  hinted,
+  nextFor,
+  probed,
+  stateName,
+} from './.build/endpoints.js';
 import { healthRequest, outcomeRequest, submitRequest } from './.build/http.js';
 import { leaderHint, readOutcome, readResponse, readSubmitted } from './.build/response.js';
 import { isRetryable, parseRetryAfter, plan, resultOf, retryPolicy } from './.build/retry.js';
@@ -104,7 +112,11 @@ function request(args) {
   return { method: made.method, url: made.url, headers, body: hex(made.body ?? '') };
 }
 
-const rawOf = ({ status, headers, body }) => ({ status: Number(status), headers, body: bytes(body) });
+const rawOf = ({ status, headers, body }) => ({
+  status: Number(status),
+  headers,
+  body: bytes(body),
+});
 
 /** Write an outcome as the operations have it. */
 export function outcomeAnswer(outcome) {

@@ -52,7 +52,7 @@ async function answer({ seq, op, args }) {
 }
 
 const open = new Set();
-for await (const line of createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })) {
+for await (const line of createInterface({ input: process.stdin })) {
   const message = JSON.parse(line);
   if (message.cmd === 'run') {
     const task = answer(message).then(write);
