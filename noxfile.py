@@ -70,7 +70,7 @@ def types(session: nox.Session) -> None:
     install(session, "tests", "types")
     parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "golden/oracle")
     session.run("mypy", *parts, "tools", "bench", "demo", "noxfile.py")
-    session.run("mypy", "conformance/flk_conformance")
+    session.run("mypy", "conformance/flk_conformance", env={"MYPYPATH": "conformance"})
 
 
 @nox.session

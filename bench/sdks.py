@@ -40,7 +40,7 @@ RECORD = Record(
 )  # fmt: skip
 KEY = bytes(range(32))
 LANGUAGES = ("Python", "Go", "TypeScript")
-WANTED = {
+WANTED: dict[str, dict[str, float]] = {
     "v1_us": {"Python": 15, "Go": 5, "TypeScript": 10},
     "ratio": {"Python": 2, "Go": 1.5, "TypeScript": 2.5},
     "v2_ratio": {"Python": 8, "Go": 5, "TypeScript": 5},

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from demo.account import Account
+from demo.account import Account, Table
 from demo.languages import Answer, send
 from demo.load import LoadReport, ReadBack, read_back, run_load
 from demo.region import TENANT, Reader, Region, flk, flk_server
@@ -293,7 +293,8 @@ def _share(run: Run, months: list[Record]) -> None:
     account = run.account
     account.step("Three languages, one record")
     records = [_elsewhere(month, "seattle/shared") for month in months]
-    table = [("SDK", "records", "first", "sent again what was sent by", "duplicates", "same bytes")]
+    head = ("SDK", "records", "first", "sent again what was sent by", "duplicates", "same bytes")
+    table: Table = [head]
     first: dict[str, list[Answer]] = {}
     dealt = {name: records[at :: len(LANGUAGES)] for at, name in enumerate(LANGUAGES)}
     for language in LANGUAGES:

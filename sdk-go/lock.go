@@ -68,23 +68,30 @@ func isStale(holder, here owner, ticks int64, alive bool) bool {
 const proc = "/proc"
 
 // startTicksOf says when a process started (0 where the system does not tell), and whether there
-// is one. A process that nobody has waited for is gone.
-func startTicksOf(root string, pid int) (ticks int64, alive bool) {
+// is one. A process that nobody has waited for is gone. What may not be looked at is an error, and
+// never taken for a process that is gone.
+func startTicksOf(root string, pid int) (ticks int64, alive bool, err error) {
 	text, err := os.ReadFile(root + "/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
+	if errors.Is(err, syscall.ESRCH) {
+		return 0, false, nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		if _, missing := os.Stat(root + "/self/stat"); missing != nil {
-			return 0, answersSignal(pid)
+			return 0, answersSignal(pid), nil
 		}
-		return 0, false
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
 	}
 	// The name of the program, in parentheses, may hold blanks and parentheses.
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	const state, start = 0, 19
 	if len(fields) <= start || strings.Contains("ZX", fields[state]) {
-		return 0, false
+		return 0, false, nil
 	}
 	ticks, err = strconv.ParseInt(fields[start], 10, 64)
-	return ticks, err == nil
+	return ticks, err == nil, err
 }
 
 func answersSignal(pid int) bool {
@@ -98,11 +105,15 @@ func answersSignal(pid int) bool {
 }
 
 // thisProcess describes this process as the owner of a lock.
-func thisProcess() owner {
-	boot, _ := os.ReadFile(proc + "/sys/kernel/random/boot_id") // "" where the system has none
-	host, _ := os.Hostname()
-	ticks, _ := startTicksOf(proc, os.Getpid())
-	return owner{os.Getpid(), strings.TrimSpace(string(boot)), ticks, host}
+func thisProcess() (owner, error) {
+	boot, err := os.ReadFile(proc + "/sys/kernel/random/boot_id")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // the system has none
+	}
+	host, noHost := os.Hostname()
+	ticks, _, noTicks := startTicksOf(proc, os.Getpid())
+	here := owner{os.Getpid(), strings.TrimSpace(string(boot)), ticks, host}
+	return here, errors.Join(err, noHost, noTicks)
 }
 
 // --- the lock ----------------------------------------------------------------------------------
@@ -111,7 +122,7 @@ func thisProcess() owner {
 type locker struct {
 	files directory
 	here  owner
-	ticks func(pid int) (int64, bool)
+	ticks func(pid int) (int64, bool, error)
 }
 
 // acquire makes `here` the one owner of the directory, or fails with `outbox_locked`.
@@ -186,7 +197,10 @@ func (l *locker) refuseLive(name string) ([]byte, error) {
 		}
 		return nil, newError("outbox_locked", advice, "an unreadable lock", name)
 	}
-	ticks, alive := l.ticks(holder.Pid)
+	ticks, alive, err := l.ticks(holder.Pid)
+	if err != nil {
+		return nil, err
+	}
 	if isStale(holder, l.here, ticks, alive) {
 		return text, nil
 	}

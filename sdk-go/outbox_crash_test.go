@@ -51,7 +51,7 @@ func openFaulty(files directory, boot int, options ...OutboxOption) (*Outbox, er
 	}
 	settings.fileBytes = smallFileBytes
 	here := owner{1000, "boot-" + strconv.Itoa(boot), 1, "host"}
-	ticks := func(int) (int64, bool) { return 1, true }
+	ticks := func(int) (int64, bool, error) { return 1, true, nil }
 	return openOutbox(files, &locker{files, here, ticks}, settings)
 }
 

@@ -28,7 +28,11 @@ func outboxChild(what string) int {
 	if err != nil {
 		return 1
 	}
-	box, err := openOutbox(files, &locker{files, thisProcess(), ticksOf}, settings)
+	here, err := thisProcess()
+	if err != nil {
+		return 2
+	}
+	box, err := openOutbox(files, &locker{files, here, ticksOf}, settings)
 	if err != nil {
 		return 2
 	}

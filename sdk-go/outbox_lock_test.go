@@ -24,7 +24,7 @@ var (
 
 // lockFor takes locks for a process beside which all others live.
 func lockFor(files directory, here owner) *locker {
-	return &locker{files, here, func(int) (int64, bool) { return 1, true }}
+	return &locker{files, here, func(int) (int64, bool, error) { return 1, true, nil }}
 }
 
 func expectLocked(t *testing.T, err error, who string) {
@@ -97,8 +97,9 @@ func TestASecondOwnerIsRefusedByName(t *testing.T) {
 	if err := json.Unmarshal(text, &members); err != nil || len(members) != 4 {
 		t.Errorf("%s: %v", text, err)
 	}
-	if again, ok := readOwner(text); !ok || again != thisProcess() {
-		t.Errorf("%s is not this process", text)
+	here, err := thisProcess()
+	if again, ok := readOwner(text); !ok || again != here || err != nil {
+		t.Errorf("%s is not this process, %v", text, err)
 	}
 	mustClose(t, box)
 	box, err = OpenOutbox(path)
@@ -142,11 +143,11 @@ func TestAProcessHasAStartAndAFreeNumberHasNone(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells when a process started")
 	}
-	if ticks, alive := startTicksOf(proc, os.Getpid()); !alive || ticks == 0 {
-		t.Errorf("%d, %v", ticks, alive)
+	if ticks, alive, err := startTicksOf(proc, os.Getpid()); !alive || ticks == 0 || err != nil {
+		t.Errorf("%d, %v, %v", ticks, alive, err)
 	}
-	if _, alive := startTicksOf(proc, 1<<22+1); alive {
-		t.Error("a number that no process can have lives")
+	if _, alive, err := startTicksOf(proc, 1<<22+1); alive || err != nil {
+		t.Errorf("a number that no process can have: %v, %v", alive, err)
 	}
 	root := t.TempDir()
 	for pid, text := range map[string]string{
@@ -161,8 +162,8 @@ func TestAProcessHasAStartAndAFreeNumberHasNone(t *testing.T) {
 		}
 	}
 	for pid, want := range map[int]int64{7: -1, 8: 77, 9: -1, 10: -1} {
-		ticks, alive := startTicksOf(root, pid)
-		if alive != (want >= 0) || alive && ticks != want {
+		ticks, alive, err := startTicksOf(root, pid)
+		if err != nil || alive != (want >= 0) || alive && ticks != want {
 			t.Errorf("process %d: %d, %v", pid, ticks, alive)
 		}
 	}
@@ -170,18 +171,25 @@ func TestAProcessHasAStartAndAFreeNumberHasNone(t *testing.T) {
 
 func TestASystemThatDoesNotTellIsAskedBySignal(t *testing.T) {
 	nowhere := t.TempDir()
-	if ticks, alive := startTicksOf(nowhere, os.Getpid()); ticks != 0 || !alive {
-		t.Errorf("this process: %d, %v", ticks, alive)
+	if ticks, alive, err := startTicksOf(nowhere, os.Getpid()); ticks != 0 || !alive || err != nil {
+		t.Errorf("this process: %d, %v, %v", ticks, alive, err)
 	}
-	if _, alive := startTicksOf(nowhere, 1); !alive {
+	if _, alive, _ := startTicksOf(nowhere, 1); !alive {
 		t.Error("the first process is gone")
 	}
 	ended := exec.Command(os.Args[0], "-test.run=^$")
 	if err := ended.Run(); err != nil {
 		t.Fatal(err)
 	}
-	if _, alive := startTicksOf(nowhere, ended.Process.Pid); alive {
+	if _, alive, _ := startTicksOf(nowhere, ended.Process.Pid); alive {
 		t.Error("a process that has ended lives")
+	}
+	// A folder in the place of the file stands for what may not be looked at.
+	if err := os.MkdirAll(filepath.Join(nowhere, "5", "stat"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := startTicksOf(nowhere, 5); err == nil {
+		t.Error("what may not be looked at is taken for gone")
 	}
 }
 

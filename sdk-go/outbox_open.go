@@ -70,10 +70,14 @@ func OpenOutbox(path string, options ...OutboxOption) (*Outbox, error) {
 	if err != nil {
 		return nil, notOpened(err)
 	}
-	return openOutbox(files, &locker{files, thisProcess(), ticksOf}, settings)
+	here, err := thisProcess()
+	if err != nil {
+		return nil, notOpened(err)
+	}
+	return openOutbox(files, &locker{files, here, ticksOf}, settings)
 }
 
-func ticksOf(pid int) (int64, bool) { return startTicksOf(proc, pid) }
+func ticksOf(pid int) (int64, bool, error) { return startTicksOf(proc, pid) }
 
 func outboxSettingsOf(options []OutboxOption) (outboxSettings, error) {
 	settings := outboxSettings{

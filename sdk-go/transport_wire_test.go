@@ -125,7 +125,8 @@ func TestASignedRecordDoesNotPrintItsSignature(t *testing.T) {
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "signed", signed, "value", *signed)
 	for _, text := range []string{
-		fmt.Sprint(signed), fmt.Sprintf("%+v %#v %s %q %x", *signed, signed, *signed, signed, signed),
+		fmt.Sprint(signed),
+		fmt.Sprintf("%+v %#v %s %q %x", *signed, signed, *signed, signed, signed),
 		log.String(), signed.GoString(),
 	} {
 		if strings.Contains(text, signed.Sig) || !strings.Contains(text, signed.PcsID) {

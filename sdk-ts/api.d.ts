@@ -1,4 +1,4 @@
-// The public surface of the TypeScript SDK; `node apiText.mjs` writes it.
+// The public surface of the TypeScript SDK; `npm run api` writes it.
 
 // @fractal-lba/client
 
@@ -533,6 +533,10 @@ interface VerifyOptions {
 }
 
 function canonicalize(record: Members, sigV: 1 | 2): Canonical;
+
+// derivePcsId, as above
+
+function ed25519PublicKey(seed: Uint8Array): Promise<Uint8Array>;
 
 // isFractalLBAError, as above
 

@@ -1,7 +1,7 @@
 /**
  * Write `api.d.ts`: the public surface of this package, whose diff is a reviewed change.
  *
- *     node apiText.mjs            (after `npm run build`)
+ *     npm run api
  *
  * It holds, for each entry, the declarations that the entry exports, and after those what they
  * mention and no entry exports. It is read by people and by a test, and is not published.
@@ -65,7 +65,7 @@ export function apiText(dist) {
   return `${[HEAD, ...sections, mentioned(read, told)].join('\n\n')}\n`;
 }
 
-const HEAD = '// The public surface of the TypeScript SDK; `node apiText.mjs` writes it.';
+const HEAD = '// The public surface of the TypeScript SDK; `npm run api` writes it.';
 
 function isExported(text, name) {
   return new RegExp(`^export .*\\b(?:class|interface|type|function|const) ${name}\\b`, 'm').test(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
+from flk_conformance.places import golden_dir
 from flk_conformance.sentences import all_sentences
 from flk_conformance.server import cases
 from flk_conformance.server.runner import chosen
@@ -34,12 +36,15 @@ def test_section_of_an_id_is_that_of_its_sentence() -> None:
 def test_there_are_enough_cases() -> None:
     batch = [name for name in CASES if name.startswith("batch/")]
     sockets = [name for name in CASES if name.startswith("sockets/")]
-    assert (len(batch) >= 40, len(sockets) >= 50, len(CASES) >= 800) == (True, True, True)
+    assert (len(batch) >= 90, len(sockets) >= 50, len(CASES) >= 890) == (True, True, True)
 
 
-def test_every_vector_of_http_submit_is_a_case() -> None:
-    vectors = [name for name in CASES if name.startswith(("reject/", "verify/"))]
-    assert len(vectors) == 48 + 89 + 213 + 184
+def test_every_vector_for_servers_is_a_case() -> None:
+    for folder in ("reject-http", "submit", "submit-batch"):
+        for path in (golden_dir() / "vectors" / folder).glob("*.json"):
+            for vector in json.loads(path.read_bytes())["cases"]:
+                name = vector["id"].partition("/")[2]
+                assert any(one.endswith("/" + name) for one in CASES), vector["id"]
 
 
 def test_id_cannot_stand_twice() -> None:

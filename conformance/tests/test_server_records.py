@@ -12,12 +12,13 @@ from flk_conformance.places import golden_dir
 from flk_conformance.server.cases.vectors import FILES
 from flk_conformance.server.features import Features, load_features
 from flk_conformance.server.records import OFF_D_HAT, OFF_REGIME, Records, resigned, signed
-from flk_conformance.server.transpose import DefectError, Unsuited, transpose
+from flk_conformance.server.transpose import DefectError, Unsuited, transpose, transpose_batch
 from golden.oracle import server, sign
 
 VECTORS = [
     case
     for file in FILES
+    if "batch" not in file
     for case in json.loads((golden_dir() / "vectors" / file).read_bytes())["cases"]
 ]
 ROOT = "d4" * 32
@@ -87,6 +88,25 @@ def test_vector_is_judged_alike_after_it_was_rewritten(
     assert b"tenant-a" not in request.body
     if b'"sig":"' in before and b"[" not in before[:1]:
         assert request.body != before
+
+
+BATCHES = [
+    case
+    for file in FILES
+    if "batch" in file
+    for case in json.loads((golden_dir() / "vectors" / file).read_bytes())["cases"]
+]
+
+
+@pytest.mark.parametrize("vector", BATCHES, ids=[vector["id"] for vector in BATCHES])
+def test_batch_is_judged_alike_after_it_was_rewritten(
+    features: Features, vector: dict[str, Any]
+) -> None:
+    request = transpose_batch(vector, features, ROOT)
+    before = bytes.fromhex(vector["args"]["body"])
+    assert request.body.count(b"\n") == before.count(b"\n")
+    assert b"c3c3c3c3" not in request.body
+    assert max(map(len, before.split(b"\n"))) < 65_536 or len(request.body) >= 65_536
 
 
 def test_size_of_a_vector_is_kept_where_it_matters(features: Features) -> None:

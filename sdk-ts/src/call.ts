@@ -34,7 +34,7 @@ import {
 import type { Letter } from './outbox.js';
 import type { Outcome, Submitted } from './outcome.js';
 import { leaderHint, type Response, readOutcome, readResponse, readSubmitted } from './response.js';
-import { plan, type RetryPolicy, resultOf } from './retry.js';
+import { plan, type Result, type RetryPolicy, resultOf } from './retry.js';
 import type { Due, Verdict } from './schedule.js';
 import type { SignedRecord } from './sign.js';
 
@@ -244,13 +244,9 @@ export function* exchange<T>(
     const { nowMs, u } = turn;
     const result = error ? resultOf(error) : { status: (turn.answer as RawResponse).status };
     state.fleet = attempted(state.fleet, sender, result, nowMs, u);
-    const hint = error && leaderHint(error);
-    const led = hint && hinted(state.fleet, hint.endpoint, hint.regionEpoch, hops, nowMs, u);
-    if (led) {
-      state.fleet = led;
-      hops++;
-    }
-    const target = led ? led.current : nextFor(state.fleet, sender, result);
+    const next = nextEndpoint(state, sender, result, error, turn, hops);
+    const { target } = next;
+    hops = next.hops;
     const decision = plan(
       bounds.retry,
       result,
@@ -281,6 +277,22 @@ export function* exchange<T>(
     if (isFractalLBAError(turn.answer))
       throw yield* stopped(name, turn.answer, 'cancelled', attempt);
   }
+}
+
+/** Say where the next attempt goes; `hops` counts the hints that the call has followed. */
+function nextEndpoint(
+  state: State,
+  sender: number,
+  result: Result,
+  error: FractalLBAError | undefined,
+  { nowMs, u }: Turn,
+  hops: number,
+): { target: number; hops: number } {
+  const hint = error && leaderHint(error);
+  const led = hint && hinted(state.fleet, hint.endpoint, hint.regionEpoch, hops, nowMs, u);
+  if (!led) return { target: nextFor(state.fleet, sender, result), hops };
+  state.fleet = led;
+  return { target: led.current, hops: hops + 1 };
 }
 
 function endpointAt({ fleet }: State, index: number): Endpoint {

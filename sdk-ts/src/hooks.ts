@@ -120,25 +120,30 @@ function isLoud(event: ClientEvent): boolean {
 
 function line(event: ClientEvent): string {
   switch (event.type) {
-    case 'attempt':
-      return (
-        `${event.call} attempt ${event.attempt} ${event.method} ${event.url} -> ` +
-        `${event.status ?? event.code} in ${event.elapsedMs} ms, ` +
-        `sent ${JSON.stringify(event.requestHeaders)}, got ${JSON.stringify(event.responseHeaders)}`
+    case 'attempt': {
+      const { call, attempt, method, url, status, code, elapsedMs } = event;
+      const [sent, got] = [event.requestHeaders, event.responseHeaders].map((each) =>
+        JSON.stringify(each),
       );
-    case 'retry':
-      return `${event.call} attempt ${event.attempt} failed with ${event.code}, waiting ${event.waitMs} ms`;
+      const what = `${call} attempt ${attempt} ${method} ${url} -> ${status ?? code}`;
+      return `${what} in ${elapsedMs} ms, sent ${sent}, got ${got}`;
+    }
+    case 'retry': {
+      const { call, attempt, code, waitMs } = event;
+      return `${call} attempt ${attempt} failed with ${code}, waiting ${waitMs} ms`;
+    }
     case 'failover':
       return `failover from ${event.fromUrl} to ${event.toUrl}`;
-    case 'outbox':
-      return `outbox ${event.kind}: ${event.id ? `entry ${event.id}` : 'no entry'}, ${event.code ?? 'no code'}`;
+    case 'outbox': {
+      const { kind, id, code = 'no code' } = event;
+      return `outbox ${kind}: ${id ? `entry ${id}` : 'no entry'}, ${code}`;
+    }
     case 'stop': {
       const { code, attempts, stop = 'no reason', status, requestId } = event.error;
-      return (
-        `${event.call} stopped: ${code} after ${attempts} attempts (${stop}), ` +
-        `${status ? `status ${status}` : 'no status'}, ` +
-        `${requestId ? `request ${requestId}` : 'no request id'}`
-      );
+      const answer = status ? `status ${status}` : 'no status';
+      const request = requestId ? `request ${requestId}` : 'no request id';
+      const what = `${event.call} stopped: ${code} after ${attempts} attempts`;
+      return `${what} (${stop}), ${answer}, ${request}`;
     }
   }
 }

@@ -125,6 +125,16 @@ export function checkLevel(level: Level, outbox: ClientOutbox | undefined): Leve
   return level;
 }
 
+/** Counts that have a largest value: what a server takes, and what a response may have. */
+const MOST: Readonly<Record<string, number>> = {
+  maxRecordBytes: MAX_RECORD_BYTES,
+  maxResponseHeaders: MAX_RESPONSE_HEADERS,
+};
+
+function checkCounts(counts: Readonly<Record<string, number>>): void {
+  for (const [name, value] of Object.entries(counts)) checkInteger(name, value, 1, MOST[name]);
+}
+
 /** Complete and check the options of a client. Throws ConfigError `config_invalid`. */
 export function settingsOf(options: ClientOptions): Settings {
   const {
@@ -163,10 +173,7 @@ export function settingsOf(options: ClientOptions): Settings {
   if (sigVersion !== 1 && sigVersion !== 2) throw configError('sigVersion', '1 or 2', sigVersion);
   if (signer === undefined) throw configError('signer', 'a signer, or null');
   if (signer && sigVersion === 2) checkVersion2(signer, tenant);
-  const counts = { concurrency, maxInFlight, maxResponseBytes };
-  for (const [name, value] of Object.entries(counts)) checkInteger(name, value, 1);
-  checkInteger('maxRecordBytes', maxRecordBytes, 1, MAX_RECORD_BYTES);
-  checkInteger('maxResponseHeaders', maxResponseHeaders, 1, MAX_RESPONSE_HEADERS);
+  checkCounts({ concurrency, maxInFlight, maxResponseBytes, maxRecordBytes, maxResponseHeaders });
   milliseconds('connectionMaxAgeMs', connectionMaxAgeMs);
   milliseconds('connectionIdleMs', connectionIdleMs);
   const bounds = {

@@ -78,26 +78,33 @@ const ERROR_STATUS = 2;
 /** Make spans and metrics of the global providers of OpenTelemetry. */
 export function telemetry(api: OpenTelemetryApi): Telemetry {
   const scope = '@fractal-lba/client';
-  const tracer = api.trace.getTracer(scope, VERSION);
   const meter = api.metrics.getMeter(scope, VERSION) as MeterShape;
-  const durations = meter.createHistogram('http.client.request.duration', {
-    unit: 's',
-    advice: { explicitBucketBoundaries: DURATION_BOUNDS },
-  });
-  const retries = meter.createCounter('fractal_lba.client.retries', { unit: '{retry}' });
-  const failovers = meter.createCounter('fractal_lba.client.failovers', { unit: '{failover}' });
+  const within = spans(api, api.trace.getTracer(scope, VERSION));
+  return {
+    hooks: counting(meter),
+    transport: (inner) => traceTransport(api, within, inner),
+    traced: (client) => traceClient(within, client),
+    observeOutbox: (outbox) => observe(meter, outbox),
+  };
+}
 
-  /** Run work in a span; its own error marks it, by the code alone. */
-  const within = async <T>(
-    name: string,
-    options: object,
-    work: (span: SpanShape, context: unknown) => Promise<T>,
-  ): Promise<T> => {
-    const parent = api.context.active();
+/** Run work in a span; its own error marks the span, by the code alone. */
+type Within = <T>(
+  name: string,
+  options: object,
+  work: (span: SpanShape, context: unknown) => Promise<T>,
+) => Promise<T>;
+
+function spans(
+  { context, trace }: OpenTelemetryApi,
+  tracer: ReturnType<OpenTelemetryApi['trace']['getTracer']>,
+): Within {
+  return async (name, options, work) => {
+    const parent = context.active();
     const span = tracer.startSpan(name, options, parent) as SpanShape;
-    const context = api.trace.setSpan(parent, span);
+    const inner = trace.setSpan(parent, span);
     try {
-      return await api.context.with(context, () => work(span, context));
+      return await context.with(inner, () => work(span, inner));
     } catch (error) {
       fail(span, isFractalLBAError(error) ? error.code : '_OTHER');
       throw error;
@@ -105,69 +112,76 @@ export function telemetry(api: OpenTelemetryApi): Telemetry {
       span.end();
     }
   };
+}
 
+function counting(meter: MeterShape): Hooks {
+  const durations = meter.createHistogram('http.client.request.duration', {
+    unit: 's',
+    advice: { explicitBucketBoundaries: DURATION_BOUNDS },
+  });
+  const retries = meter.createCounter('fractal_lba.client.retries', { unit: '{retry}' });
+  const failovers = meter.createCounter('fractal_lba.client.failovers', { unit: '{failover}' });
   return {
-    hooks: {
-      onAttempt: ({ url, method, status, code, elapsedMs }) => {
-        const on: Attributes = { ...serverOf(url), 'http.request.method': method };
-        if (status) on['http.response.status_code'] = status;
-        if (code) on['error.type'] = code;
-        durations.record(elapsedMs / 1000, on);
-      },
-      onRetry: ({ code }) => retries.add(1, { 'error.type': code }),
-      onFailover: ({ toUrl }) => failovers.add(1, serverOf(toUrl)),
+    onAttempt: ({ url, method, status, code, elapsedMs }) => {
+      const on: Attributes = { ...serverOf(url), 'http.request.method': method };
+      if (status) on['http.response.status_code'] = status;
+      if (code) on['error.type'] = code;
+      durations.record(elapsedMs / 1000, on);
     },
+    onRetry: ({ code }) => retries.add(1, { 'error.type': code }),
+    onFailover: ({ toUrl }) => failovers.add(1, serverOf(toUrl)),
+  };
+}
 
-    transport: (inner) => (request, bounds) => {
-      const { method, url, headers } = request;
-      const attributes: Attributes = { ...serverOf(url), 'http.request.method': method };
-      const resends = headers.find(([name]) => name === 'X-Retry-Attempt');
-      if (resends) attributes['http.request.resend_count'] = +resends[1];
-      return within(method, { kind: CLIENT_KIND, attributes }, async (span, context) => {
-        const carrier: Record<string, string> = {};
-        api.propagation.inject(context, carrier);
-        // Baggage and the state of the trace are the caller's matter and stay here.
-        const { traceparent } = carrier;
-        const parent = traceparent ? [['traceparent', traceparent] as const] : [];
-        const raw = await inner({ ...request, headers: [...headers, ...parent] }, bounds);
-        span.setAttributes({ 'http.response.status_code': raw.status });
-        if (raw.status >= 400) fail(span, `${raw.status}`);
-        return raw;
-      });
+function traceTransport(api: OpenTelemetryApi, within: Within, inner: Transport): Transport {
+  return (request, bounds) => {
+    const { method, url, headers } = request;
+    const attributes: Attributes = { ...serverOf(url), 'http.request.method': method };
+    const resends = headers.find(([name]) => name === 'X-Retry-Attempt');
+    if (resends) attributes['http.request.resend_count'] = +resends[1];
+    return within(method, { kind: CLIENT_KIND, attributes }, async (span, context) => {
+      const carrier: Record<string, string> = {};
+      api.propagation.inject(context, carrier);
+      // Baggage and the state of the trace are the caller's matter and stay here.
+      const { traceparent } = carrier;
+      const parent = traceparent ? [['traceparent', traceparent] as const] : [];
+      const raw = await inner({ ...request, headers: [...headers, ...parent] }, bounds);
+      span.setAttributes({ 'http.response.status_code': raw.status });
+      if (raw.status >= 400) fail(span, `${raw.status}`);
+      return raw;
+    });
+  };
+}
+
+function traceClient(within: Within, client: FractalLBAClient): FractalLBAClient {
+  return new Proxy(client, {
+    get(target, name) {
+      const method = target[name as keyof FractalLBAClient] as unknown;
+      if (typeof method !== 'function') return method;
+      const call = method.bind(target);
+      if (name !== 'submit' && name !== 'get') return call;
+      return (...args: unknown[]) => within(`fractal_lba.${name}`, {}, () => call(...args));
     },
+  });
+}
 
-    traced: (client) =>
-      new Proxy(client, {
-        get(target, name) {
-          const method = target[name as keyof FractalLBAClient] as unknown;
-          if (typeof method !== 'function') return method;
-          const call = method.bind(target);
-          if (name !== 'submit' && name !== 'get') return call;
-          return (...args: unknown[]) => within(`fractal_lba.${name}`, {}, () => call(...args));
-        },
-      }),
-
-    observeOutbox(outbox) {
-      const gauge = (name: string, unit: string, read: (stats: OutboxStats) => number) => {
-        const made = meter.createObservableGauge(`fractal_lba.outbox.${name}`, { unit });
-        const observe: Parameters<GaugeShape['addCallback']>[0] = (result) =>
-          result.observe(read(outbox.stats()));
-        made.addCallback(observe);
-        return () => made.removeCallback(observe);
-      };
-      const ends = [
-        gauge('entries', '{entry}', ({ entries }) => entries),
-        gauge('bytes', 'By', ({ bytes }) => bytes),
-        gauge(
-          'age',
-          's',
-          ({ oldestSentAtMs = Date.now() }) => Math.max(0, Date.now() - oldestSentAtMs) / 1000,
-        ),
-      ];
-      return () => {
-        for (const end of ends) end();
-      };
-    },
+function observe(meter: MeterShape, outbox: { stats(): OutboxStats }): () => void {
+  const gauge = (name: string, unit: string, read: (stats: OutboxStats) => number) => {
+    const made = meter.createObservableGauge(`fractal_lba.outbox.${name}`, { unit });
+    const callback: Parameters<GaugeShape['addCallback']>[0] = (result) =>
+      result.observe(read(outbox.stats()));
+    made.addCallback(callback);
+    return () => made.removeCallback(callback);
+  };
+  const ageMs = ({ oldestSentAtMs = Date.now() }: OutboxStats): number =>
+    Math.max(0, Date.now() - oldestSentAtMs);
+  const ends = [
+    gauge('entries', '{entry}', ({ entries }) => entries),
+    gauge('bytes', 'By', ({ bytes }) => bytes),
+    gauge('age', 's', (stats) => ageMs(stats) / 1000),
+  ];
+  return () => {
+    for (const end of ends) end();
   };
 }
 

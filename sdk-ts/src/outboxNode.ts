@@ -42,7 +42,7 @@ const isWindows = process.platform === 'win32';
  * all; damaged files are set aside, counted in `stats()`, and told to the first client.
  */
 export async function openOutbox(directory: string, options?: OutboxOptions): Promise<Outbox> {
-  return openFiles(() => directoryFiles(directory), thisProcess(), startTicksOf, options);
+  return openFiles(() => directoryFiles(directory), thisProcess, startTicksOf, options);
 }
 
 /** Give a directory of mode 0700 with files of mode 0600. */
@@ -92,12 +92,17 @@ export function directoryFiles(directory: string): Files {
 
 // --- processes -------------------------------------------------------------------------------
 
-/** Read a file of the system; undefined where there is none. */
+/**
+ * Read a file of the system; undefined where there is none.
+ *
+ * What may not be read throws: it must not be taken for a process that is gone.
+ */
 function textOf(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
   }
 }
 

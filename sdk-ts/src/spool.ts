@@ -557,16 +557,16 @@ function full(what: string): OutboxError {
   return new OutboxError('outbox_full', `the outbox holds ${what}`);
 }
 
-/** Open the outbox in the directory that `makeFiles` gives, for the process `here`. */
+/** Open the outbox in the directory that `makeFiles` gives, for the process that `here` gives. */
 export async function openFiles(
   makeFiles: () => Files,
-  here: Owner,
+  here: () => Owner,
   ticksOf: TicksOf,
   options: OutboxOptions = {},
   fileBytes = FILE_BYTES,
 ): Promise<Outbox> {
   try {
-    const outbox = new Outbox(makeFiles(), here, options, fileBytes);
+    const outbox = new Outbox(makeFiles(), here(), options, fileBytes);
     await outbox.open(ticksOf);
     return outbox;
   } catch (cause) {

@@ -174,8 +174,8 @@ interface Reported {
 
 const TLS =
   /CERT|_CA$|_CRL|CHAIN|SIGNATURE|ISSUER|_PURPOSE|SSL|TLS|EPROTO|certificate|corrupt mess/;
-const CONNECT =
-  /ECONNREFUSED|ENOTFOUND|EAI_|EHOST|ENET|EADDR|CONNECT_TIME| connect$|before secure|\(Connect\)|bad port|blocked/;
+const ADDRESS = /ECONNREFUSED|ENOTFOUND|EAI_|EHOST|ENET|EADDR|bad port|blocked/;
+const CONNECTING = /CONNECT_TIME| connect$|before secure|\(Connect\)/;
 
 /** Read a failure of `fetch`: the innermost code, or a text without its URL. */
 function failure(error: unknown): FractalLBAError {
@@ -190,6 +190,8 @@ function failure(error: unknown): FractalLBAError {
   }
   // The text itself may hold a URL: it goes to the cause alone.
   if (TLS.test(text)) return transportError('tls_failed', 'no trusted connection', error);
-  if (CONNECT.test(text)) return transportError('connect_failed', 'no connection', error);
+  if (ADDRESS.test(text) || CONNECTING.test(text)) {
+    return transportError('connect_failed', 'no connection', error);
+  }
   return transportError('connection_lost', 'the connection broke', error);
 }

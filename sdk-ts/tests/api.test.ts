@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { folderOf, PACKAGE, run, tool } from './folders.js';
 
-test('api.d.ts is what the sources declare: npm run build && node apiText.mjs writes it', async (t) => {
+test('api.d.ts is what the sources declare; `npm run api` writes it', async (t) => {
   const dist = folderOf(t);
   run(tool('tsc'), ['-p', 'tsconfig.json', '--emitDeclarationOnly', '--outDir', dist]);
   const script = pathToFileURL(join(PACKAGE, 'apiText.mjs')).href;

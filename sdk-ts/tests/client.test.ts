@@ -7,7 +7,6 @@ import { codeOfStatus } from '../src/codes.js';
 import {
   type AnyRecord,
   type ClientOptions,
-  type FractalLBAClient,
   HmacSigner,
   Secret,
   signedRecord,
@@ -16,31 +15,10 @@ import { jcs } from '../src/jcs.js';
 import { sign } from '../src/sign.js';
 import { FakeClock, outcomeBody, ScriptedTransport } from '../src/testing.js';
 import { fails, record, SIGNER, withClient } from './clientParts.js';
-import { Gate, recorded, refused, ScriptedServer, type Seen, type Step } from './scriptedServer.js';
+import { Gate, recorded, refused, ScriptedServer, type Seen } from './scriptedServer.js';
+import { against, closedUrl } from './served.js';
 
 const TENANT = { tenant: 'acme' };
-
-/** Run a test with a server that plays the script, and a client of it. */
-async function against(
-  script: Iterable<Step>,
-  changes: Partial<ClientOptions>,
-  body: (client: FractalLBAClient, server: ScriptedServer, clock: FakeClock) => Promise<void>,
-): Promise<ScriptedServer> {
-  const server = await ScriptedServer.start(script);
-  try {
-    await withClient(server.url, changes, (client, clock) => body(client, server, clock));
-  } finally {
-    await server.stop();
-  }
-  return server;
-}
-
-async function closedUrl(): Promise<string> {
-  const server = await ScriptedServer.start();
-  const { url } = server;
-  await server.stop();
-  return url;
-}
 
 // --- every status ------------------------------------------------------------------------------
 
@@ -356,50 +334,6 @@ test('one quota serves all calls of a client', async () => {
   assert.equal(server.seen.length, 20 + Math.floor(500 / 14));
 });
 
-// --- failover ----------------------------------------------------------------------------------
-
-test('a refusal moves to the next endpoint, which keeps the calls', async () => {
-  const second = await ScriptedServer.start([recorded(200, { repeat: true })]);
-  const first = await ScriptedServer.start([refused(503, 'unavailable')]);
-  await withClient([first.url, second.url], {}, async (client) => {
-    assert.equal((await client.submit(record(1))).raw.attempts, 2);
-    assert.equal((await client.submit(record(2))).raw.attempts, 1);
-  });
-  assert.deepEqual([first.seen.length, second.seen.length], [1, 2]);
-  assert.equal(first.seen[0]?.body, second.seen[0]?.body);
-  await Promise.all([first.stop(), second.stop()]);
-});
-
-test('nobody at the first endpoint', async () => {
-  const server = await ScriptedServer.start([recorded()]);
-  await withClient([await closedUrl(), server.url], {}, async (client) => {
-    assert.equal((await client.submit(record())).raw.attempts, 2);
-  });
-  await server.stop();
-});
-
-test('an endpoint that is up again is found by probes and gone back to', async () => {
-  const healthy: Step = {
-    body: (seen) => (seen.path === '/health' ? jcs({}) : outcomeBody(JSON.parse(seen.body).pcs_id)),
-    repeat: true,
-  };
-  const first = await ScriptedServer.start([refused(503, 'unavailable'), healthy]);
-  const second = await ScriptedServer.start([recorded(200, { repeat: true })]);
-  const failover = { downAfter: 1, failbackAfterMs: 60_000 };
-  await withClient([first.url, second.url], { failover }, async (client, clock) => {
-    await client.submit(record(1));
-    for (let number = 2; number < 20; number++) {
-      clock.advance(15_000);
-      const probes = first.seen.length;
-      await client.submit(record(number));
-      if (number <= 4) await first.arrived(probes + 1);
-    }
-  });
-  assert.ok(first.seen.filter(({ path }) => path === '/health').length >= 2);
-  assert.ok(first.seen.slice(1).some(({ path }) => path === '/v1/pcs/submit'));
-  await Promise.all([first.stop(), second.stop()]);
-});
-
 // --- get and health ----------------------------------------------------------------------------
 
 for (const [name, token] of [
@@ -465,7 +399,7 @@ test('the names of the seeds are aliases', async () => {
   });
 });
 
-// --- a transport of its own -----------------------------------------------------------------------
+// --- a transport of its own ---------------------------------------------------------------------
 
 test('a client works over a transport of its own, and hands it the bounds', async () => {
   const clock = new FakeClock();

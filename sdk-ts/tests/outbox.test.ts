@@ -88,8 +88,8 @@ test('a frame is length, checksum and JSON', () => {
   assert.deepEqual(
     put(1),
     framed(
-      `{"t":"put","id":"${LETTER.id}","pcs_id":"${LETTER.pcsId}","key":"${LETTER.key}","kid":"k1",` +
-        '"tenant":"acme","at":1767225600000,"body":"{\\"a\\":\\"\\\\u0000 \u00e9 \u2028\\"}"}',
+      `{"t":"put","id":"${LETTER.id}","pcs_id":"${LETTER.pcsId}","key":"${LETTER.key}",` +
+        '"kid":"k1","tenant":"acme","at":1767225600000,"body":"{\\"a\\":\\"\\\\u0000 \u00e9 \u2028\\"}"}',
     ),
   );
 });

@@ -14,7 +14,7 @@ export function killLetter(number: number): Letter {
 
 async function keepForEver(directory: string, start: number): Promise<void> {
   const files = (): ReturnType<typeof directoryFiles> => directoryFiles(directory);
-  const box = await openFiles(files, thisProcess(), startTicksOf, {}, 20_000);
+  const box = await openFiles(files, thisProcess, startTicksOf, {}, 20_000);
   const say = (line: string): number => writeSync(1, `${line}\n`);
   say('open');
   for (let number = start; ; number++) {

@@ -125,6 +125,9 @@ test('a system that does not tell is asked by signal', () =>
     assert.equal(startTicksOf(1, folder), 0);
     const { pid } = spawnSync(process.execPath, ['--version']);
     assert.equal(startTicksOf(pid, folder), undefined);
+    // A folder in the place of the file stands for what may not be looked at.
+    mkdirSync(join(folder, '5', 'stat'), { recursive: true });
+    assert.throws(() => startTicksOf(5, folder));
   }));
 
 /** Run a rival at one step of taking a stale lock over. */

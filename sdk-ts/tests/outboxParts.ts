@@ -45,7 +45,7 @@ export function ownerOf(boot: number): Owner {
 export function openBox(files: Files, boot: number, options: OutboxOptions = {}): Promise<Outbox> {
   return openFiles(
     () => files,
-    ownerOf(boot),
+    () => ownerOf(boot),
     () => 1,
     options,
     SMALL_FILE_BYTES,

@@ -34,6 +34,8 @@ const GIVEN: PcsInput = {
   budget: 0.35,
 };
 
+const SIGNED = { alg: 'HMAC', kid: 'k', tenant_id: 't' } as const;
+
 function faultOf(given: unknown, signed = false): readonly [code: string, pointer: string] {
   try {
     checkRecord(given, signed);
@@ -121,6 +123,8 @@ test('a typed value has the faults of a value', () => {
     [{ tenant_id: 't' }, 'member_unknown', '/tenant_id'],
     [{ sig_v: 2, alg: 'HMAC', kid: 'k' }, 'member_missing', '/tenant_id'],
     [{ alg: 'none' }, 'alg_mismatch', '/alg'],
+    [{ ...SIGNED, sig_v: 3 }, 'sig_version_unsupported', '/sig_v'],
+    [{ ...SIGNED, sig_v: Object(2) }, 'sig_version_unsupported', '/sig_v'],
     [{ kid: '' }, 'string_length', '/kid'],
     [{ regime: 'Mixed' }, 'member_type', '/regime'],
   ];

@@ -107,7 +107,7 @@ test('what the server asked for is a floor that no hurry goes below', () => {
   assert.deepEqual([take(schedule, 120_999), take(schedule, 121_000)], [[], [1]]);
 });
 
-test('an accepted entry ends the pauses of its kid and tenant, a dropped one leaves no trace', () => {
+test('an accepted entry ends pauses, a dropped one leaves no trace', () => {
   const schedule = scheduled(1, 2);
   take(schedule);
   schedule.pause(idNo(1), 'kid');

@@ -53,7 +53,7 @@ async function withBox(
   const folder = mkdtempSync(join(tmpdir(), 'fractal-lba-spool-'));
   const directory = join(folder, 'outbox');
   const open = () =>
-    openFiles(() => directoryFiles(directory), thisProcess(), startTicksOf, options, fileBytes);
+    openFiles(() => directoryFiles(directory), thisProcess, startTicksOf, options, fileBytes);
   let box = await open();
   const reopen = async () => {
     await box.close();

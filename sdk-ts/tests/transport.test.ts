@@ -309,7 +309,8 @@ for (const [reported, code] of [
   [{ message: 'NetworkError when attempting to fetch resource.' }, 'connection_lost'],
   [{ message: 'Load failed' }, 'connection_lost'],
 ] as const) {
-  test(`read as ${code}: ${'code' in reported ? reported.code : ''} ${reported.message.slice(-60)}`, async () => {
+  const name = 'code' in reported ? reported.code : '';
+  test(`read as ${code}: ${name} ${reported.message.slice(-60)}`, async () => {
     for (const error of [reported, { message: 'fetch failed', cause: reported }]) {
       const broken = () => Promise.reject(Object.assign(new TypeError(), error));
       assert.equal((await fails(send('https://a.example/', { fetch: broken }))).code, code);

@@ -10,7 +10,7 @@ this file and is reported as such.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
@@ -36,6 +36,8 @@ ROLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "k5": (TENANT, "HMAC", "revoked"),
 }
 """What the keys of the vectors are: tenant, algorithm, status."""
+
+Judge = Callable[[dict[str, Any]], dict[str, Any]]
 
 _SIG: Final = re.compile(r'"sig":"((?:[^"\\]|\\.)*)"')
 _KID: Final = re.compile(r'"kid":"(k[1-5])"')
@@ -68,26 +70,48 @@ class Request:
 
 
 def transpose(case: Mapping[str, Any], features: Features, root: str) -> Request:
-    """Rewrite a vector for listed tenants; `root` is a fresh merkle root.
+    """Rewrite a vector of `http.submit`; `root` is a fresh merkle root.
 
     Raises Unsuited, or DefectError.
     """
     args = case["args"]
     codec, text = _decode(bytes.fromhex(args["body"]))
-    headers = [list(pair) for pair in args["headers"]]
-    cast = _cast(text, headers, case["expect"].get("code"), features)
-    named = {name: tenant.id for name, tenant in cast.tenants.items()}
-    headers = [[name, named.get(value, value)] for name, value in headers]
-    pcs_id, rewritten = _with_ids(text, root)
-    rewritten = _with_names(rewritten, cast)
-    rewritten = _with_signatures(text, rewritten, cast)
-    body = rewritten.encode(codec)
-    if len(args["body"]) // 2 >= BYTES_MAX:  # its size is the point
-        body = body.rstrip(b" ").ljust(len(args["body"]) // 2)
-    (signer,) = [cast.keys[kid] for kid in [_signer(text)]]
-    request = Request(headers, body, pcs_id, signer)
-    _check(case, request, features)
+    cast = _cast([text], args["headers"], case["expect"].get("code"), features)
+    pcs_id, rewritten = _rewritten(text, cast, root)
+    signer = cast.keys[_signer(text)]
+    request = Request(_headers(args["headers"], cast), rewritten.encode(codec), pcs_id, signer)
+    _check(case, request, features, server.submit)
     return request
+
+
+def transpose_batch(case: Mapping[str, Any], features: Features, root: str) -> Request:
+    """Rewrite a vector of `http.batch`: every line of it for one cast, under one root."""
+    args = case["args"]
+    lines = bytes.fromhex(args["body"]).split(b"\n")
+    texts = [line.decode("latin-1") for line in lines]
+    signed_ones = [text for text in texts if _SIG.search(text)]
+    cast = _cast(signed_ones, args["headers"], None, features)
+    rewritten = [
+        _rewritten(text, cast, root)[1].encode("latin-1") if MERKLE_ROOT in text else line
+        for text, line in zip(texts, lines, strict=True)
+    ]
+    key = next(iter(cast.keys.values()), features.ordinary[0].keys[0])
+    request = Request(_headers(args["headers"], cast), b"\n".join(rewritten), "", key)
+    _check(case, request, features, server.batch)
+    return request
+
+
+def _headers(headers: list[list[str]], cast: Cast) -> list[list[str]]:
+    named = {name: tenant.id for name, tenant in cast.tenants.items()}
+    return [[name, named.get(value, value)] for name, value in headers]
+
+
+def _rewritten(text: str, cast: Cast, root: str) -> tuple[str, str]:
+    """Rewrite a record; one whose size is the point keeps it, by the spaces at its end."""
+    bare = text.rstrip(" ") if len(text) >= BYTES_MAX else text
+    pcs_id, rewritten = _with_ids(bare, root)
+    signed_again = _with_signatures(bare, _with_names(rewritten, cast), cast)
+    return pcs_id, signed_again if bare is text else signed_again.ljust(len(text))
 
 
 def _decode(body: bytes) -> tuple[str, str]:
@@ -115,15 +139,19 @@ def _signer(text: str) -> str:
 # --- who stands for whom -------------------------------------------------------------------------
 
 
-def _cast(text: str, headers: list[list[str]], code: str | None, features: Features) -> Cast:
-    signer = _signer(text)
-    kids = {signer} | set(_KID.findall(text))
-    said = text + " ".join(value for _, value in headers)
-    old = '"sig"' in text and '"sig_v"' not in text
-    kidless = '"kid"' not in text and old
-    if kidless:
-        kids |= {"k1"}
-    two = OTHER_TENANT in said or "k3" in kids
+def _cast(
+    texts: Sequence[str], headers: list[list[str]], code: str | None, features: Features
+) -> Cast:
+    kids: set[str] = set()
+    signers: set[tuple[str, bool]] = set()
+    kidless = False
+    for text in texts:
+        signer, old = _signer(text), '"sig"' in text and '"sig_v"' not in text
+        signers.add((signer, old))
+        kids |= {signer, *_KID.findall(text)}
+        if old and '"kid"' not in text:
+            kidless, kids = True, kids | {"k1"}
+    two = "k3" in kids or OTHER_TENANT in " ".join([*texts, *(value for _, value in headers)])
     for mine, theirs in product(features.tenants, repeat=2):
         if two is (mine is theirs):
             continue
@@ -132,7 +160,7 @@ def _cast(text: str, headers: list[list[str]], code: str | None, features: Featu
         found = {kid: key for kid, key in keys.items() if key is not None}
         if (
             len(found) == len(keys)
-            and _fits(tenants[ROLES[signer][0]], code, old=old)
+            and all(_fits(tenants[ROLES[kid][0]], code, old=old) for kid, old in signers)
             and (not kidless or _default_fits(mine, theirs, headers, code))
         ):
             return Cast(tenants, found)
@@ -275,17 +303,23 @@ def _same_change(good: str, bad: str, again: str) -> str:
 # --- what the oracle says of it ------------------------------------------------------------------
 
 
-def _check(case: Mapping[str, Any], request: Request, features: Features) -> None:
-    expect, tenants = case["expect"], [_as_vector(tenant) for tenant in features.tenants]
+def _check(case: Mapping[str, Any], request: Request, features: Features, judge: Judge) -> None:
+    """Ask the oracle whether the rewritten request deserves what the vector expects."""
+    tenants = [_as_vector(tenant) for tenant in features.tenants]
     try:
-        found = server.submit(
-            {"headers": request.headers, "body": request.body.hex(), "tenants": tenants}
-        )
+        found = judge({"headers": request.headers, "body": request.body.hex(), "tenants": tenants})
     except Fault as fault:
         found = {"code": fault.code}
-    same = [name for name in found if name != "pcs_id"]
-    if any(found[name] != expect.get(name) for name in same):
-        raise DefectError(f"{case['id']}: the vector says {expect}, the oracle {found}")
+    expect = _without_ids(case["expect"])
+    if any(value != expect.get(name) for name, value in _without_ids(found).items()):
+        raise DefectError(f"{case['id']}: the vector says {expect}, the oracle {found}"[:2_000])
+
+
+def _without_ids(members: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: value for name, value in members.items() if name != "pcs_id"}
+    if "items" in plain:
+        plain["items"] = [_without_ids(item) for item in plain["items"]]
+    return plain
 
 
 def _as_vector(tenant: Tenant) -> dict[str, Any]:

@@ -130,7 +130,8 @@ async function captured(args) {
   const caller = made(args, { logger, token: args.token });
   const thing = await met(args, caller);
   await caller.client.close();
-  const shown = [caller.client, caller.signer, new Secret(bytes(args.key)), thing].flatMap((each) => [
+  const things = [caller.client, caller.signer, new Secret(bytes(args.key)), thing];
+  const shown = things.flatMap((each) => [
     `${each}`,
     JSON.stringify(each),
     inspect(each, { depth: 9, maxStringLength: Number.POSITIVE_INFINITY }),

@@ -75,7 +75,7 @@ async function submit(config, signer, epoch) {
   };
 }
 
-/** What a page of an origin that the server does not allow is told: nothing but a lost connection. */
+/** Submit where this origin is not allowed: a page is told of a lost connection, and no more. */
 async function refused(config, signer) {
   const { stranger: endpoints, tenant } = config;
   const client = new FractalLBAClient({ endpoints, signer, tenant, retry: 'none' });

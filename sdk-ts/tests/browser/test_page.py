@@ -27,7 +27,13 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from reference_server import Running, install_package, reference_server, run, tool  # noqa: E402
+from reference_server import (  # noqa: E402 - found by the line above
+    Running,
+    install_package,
+    reference_server,
+    run,
+    tool,
+)
 
 SHOWN_S = 60
 """Longest time until the page shows its outcome."""

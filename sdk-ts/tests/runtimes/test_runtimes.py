@@ -18,7 +18,13 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from reference_server import SDK, install_package, reference_server, run, tool  # noqa: E402
+from reference_server import (  # noqa: E402 - found by the line above
+    SDK,
+    install_package,
+    reference_server,
+    run,
+    tool,
+)
 
 RUNTIMES = {
     "node": (["node"], ["node", "--test"]),

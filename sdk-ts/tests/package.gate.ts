@@ -21,7 +21,7 @@ function packed(folder: string): string {
 
 const name = (entry: string): string => join(MANIFEST.name, entry);
 
-test('the tarball works in an empty project: every entry, at run time and for both resolutions', (t) => {
+test('every entry of the tarball works in an empty project, for both resolutions', (t) => {
   const folder = folderOf(t);
   writeFileSync(join(folder, 'package.json'), '{"private": true, "type": "module"}');
   run('npm', ['install', ...OFFLINE, packed(folder)], folder);
