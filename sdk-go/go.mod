@@ -1,3 +1,3 @@
 module fractal-lba.example/sdk-go
 
-go 1.25
+go 1.26

@@ -1,6 +1,6 @@
 module fractal-lba.example/sdk-go/otel
 
-go 1.25.0
+go 1.26
 
 require (
 	fractal-lba.example/sdk-go v0.4.0

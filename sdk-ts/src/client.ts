@@ -362,9 +362,14 @@ export class FractalLBAClient {
     attemptTimeoutMs: number,
     signal: AbortSignal,
   ): Promise<RawResponse | FractalLBAError> {
+    if (signal.aborted) return cancelled();
+    // A transport that does not listen to the signal must not keep the call.
+    const stopped = new Promise<FractalLBAError>((resolve) => {
+      signal.addEventListener('abort', () => resolve(cancelled()));
+    });
+    const bounds = { connectTimeoutMs, attemptTimeoutMs, signal };
     try {
-      const bounds = { connectTimeoutMs, attemptTimeoutMs, signal };
-      return await this.#settings.transport(request, bounds);
+      return await Promise.race([this.#settings.transport(request, bounds), stopped]);
     } catch (error) {
       if (isFractalLBAError(error)) return error;
       throw error;

@@ -85,7 +85,7 @@ export function fetchTransport(options: FetchOptions = {}): Transport {
     try {
       const response = await (options.fetch ?? fetch)(request.url, {
         method: request.method,
-        ...sent(request),
+        ...sent(request, options.fetch ? false : isUndici()),
         redirect: 'manual',
         signal: attempt.signal,
         // A page has cookies and a cache; elsewhere the options would only add headers.
@@ -109,12 +109,13 @@ export function fetchTransport(options: FetchOptions = {}): Transport {
 }
 
 /** Give headers and body as this runtime takes them. */
-function sent({ headers, body }: Request): RequestInit & { duplex?: 'half' } {
+function sent({ headers, body }: Request, asStream: boolean): RequestInit & { duplex?: 'half' } {
   // A page may not choose its User-Agent; where it could, a preflight would refuse it.
   const fields = headers.filter(([name]) => !isPage() || name !== 'User-Agent');
   const given = fields.map(([name, value]): [string, string] => [name, value]);
   if (!body) return { headers: given };
-  if (!isUndici()) return { headers: given, body: body as Uint8Array<ArrayBuffer> };
+  if (!asStream) return { headers: given, body: body as Uint8Array<ArrayBuffer> };
+  // Only a stream has no second life: after a 421 `fetch` would send other bodies again.
   const stream = new ReadableStream({
     start(controller) {
       controller.enqueue(body);

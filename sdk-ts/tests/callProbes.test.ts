@@ -118,3 +118,13 @@ test('an attempt event holds what may be logged, and no more', () => {
     },
   );
 });
+
+test('what is no error of the package passes through a call', () => {
+  const foreign = new RangeError('a bug of the caller');
+  const read = (): never => {
+    throw foreign;
+  };
+  const spec = { ...getSpec(SIGNED.pcsId, {}), read };
+  const call = exchange(spec, stateOf(), BOUNDS, START_MS + 60_000);
+  assert.throws(() => new Play([ok()]).run(call), foreign);
+});

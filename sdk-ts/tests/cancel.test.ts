@@ -37,6 +37,18 @@ for (const [name, step] of [
   });
 }
 
+test('a transport that hears no signal keeps neither its call nor close', BOUND, async () => {
+  const transport = (): Promise<never> => new Promise(() => {});
+  const client = real('https://a.example', { transport });
+  const cancel = new AbortController();
+  const calls = [client.submit(record(), { signal: cancel.signal }), client.submit(record())];
+  setTimeout(() => cancel.abort(), 20);
+  assert.equal((await fails(calls[0] as Promise<unknown>)).code, 'cancelled');
+  const other = fails(calls[1] as Promise<unknown>);
+  await client.close();
+  assert.equal((await other).code, 'cancelled');
+});
+
 test('a signal that has aborted sends nothing', async () => {
   const server = await ScriptedServer.start();
   await withClient(server.url, {}, async (client) => {

@@ -1,3 +1,3 @@
 module fractal-lba.example/conformance/mutants/naive_go
 
-go 1.25
+go 1.26

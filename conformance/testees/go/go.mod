@@ -1,6 +1,6 @@
 module fractal-lba.example/conformance/testees/go
 
-go 1.25
+go 1.26
 
 require fractal-lba.example/sdk-go v0.4.0
 

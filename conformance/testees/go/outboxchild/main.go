@@ -1,0 +1,71 @@
+// Command outboxchild fills an outbox, or finishes what another one left: the Go part of
+// conformance/tests/test_outbox_interchange.py.
+//
+// `outboxchild DIR URL` opens the outbox in DIR, says what it found there as `found ENTRIES DEAD`
+// and `dead ID STATUS CODE BODY`, then reads lines: a record is kept and answered by `kept ID`,
+// `flush MS` is a flush and answered by `flushed ENTRIES DEAD`. Acknowledged entries are told as
+// `acknowledged ID`. If the outbox cannot be opened, the code of the error is all it says.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	fractal "fractal-lba.example/sdk-go"
+)
+
+func main() {
+	box, err := fractal.OpenOutbox(os.Args[1], fractal.WithBackground(false))
+	var known *fractal.Error
+	if errors.As(err, &known) {
+		fmt.Println(known.Code)
+		return
+	}
+	stats := box.Stats()
+	fmt.Println("found", stats.Entries, stats.Dead)
+	for _, letter := range must(box.Dead()) {
+		fmt.Printf("dead %s %d %s %x\n", letter.ID(), letter.Status, letter.Code, letter.Letter.Body)
+	}
+	key := make([]byte, 32)
+	for index := range key {
+		key[index] = byte(index)
+	}
+	hooks := fractal.Hooks{OnOutbox: func(event fractal.OutboxEvent) {
+		if event.Kind == "acknowledged" {
+			fmt.Println("acknowledged", event.ID)
+		}
+	}}
+	client := must(fractal.New(os.Args[2], must(fractal.NewHMACSigner(key, "k1")),
+		fractal.WithTenant("acme"), fractal.WithOutbox(box), fractal.WithHooks(hooks)))
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		obey(client, lines.Text())
+	}
+	if err := errors.Join(client.Close(), box.Close()); err != nil {
+		panic(err)
+	}
+}
+
+func obey(client *fractal.Client, line string) {
+	if ms, isFlush := strings.CutPrefix(line, "flush "); isFlush {
+		timeout := time.Duration(must(strconv.Atoi(ms))) * time.Millisecond
+		stats := must(client.Flush(context.Background(), timeout))
+		fmt.Println("flushed", stats.Entries, stats.Dead)
+		return
+	}
+	record := must(fractal.Parse([]byte(line)))
+	fmt.Println("kept", must(client.Enqueue(context.Background(), record)))
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
