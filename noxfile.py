@@ -30,9 +30,11 @@ from tools.steps import (  # noqa: E402 - found by the line above
     install,
     node,
     npm,
+    on_arm64,
     others,
     pytest,
     require,
+    runtimes,
     testees,
     wheels,
 )
@@ -279,11 +281,13 @@ def services(session: nox.Session) -> None:
         session.error("mounting a small disk needs root; .ci/run says how")
     install(session, "tests")
     testees(session)
+    runtimes(session)
     require(
         session,
         pytest(session, "reference-server/tests/services"),
         pytest(session, "demo/tests/services"),
-        pytest(session, "conformance/tests/services"),
+        pytest(session, "sdk-ts/tests/browser", "sdk-ts/tests/runtimes"),
+        on_arm64(session),
     )
 
 

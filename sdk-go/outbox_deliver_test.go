@@ -286,6 +286,20 @@ func TestAFlushInVainEndsAtItsDeadline(t *testing.T) {
 	}
 }
 
+func TestAFlushBeginsNothingAfterItsDeadlineHoweverMuchIsDue(t *testing.T) {
+	p, clock := newPost(t)
+	p.fill(t, 1, 30)
+	p.refuse = refusal(404, "not_found")
+	p.answer = func(Letter) *Error {
+		_ = clock.Wait(context.Background(), 40_000) // a slow server
+		return refusal(503, "unavailable")
+	}
+	stats := p.mustFlush(t, 50_000)
+	if stats.Entries != 30 || stats.InFlight != 0 || len(p.singles) > 31 {
+		t.Errorf("%+v, %d sent", stats, len(p.singles))
+	}
+}
+
 func TestWhileAnEndpointIsDownOneEntryProbes(t *testing.T) {
 	p, _ := newPost(t)
 	p.fill(t, 1, 40)
@@ -347,7 +361,7 @@ func TestAPumpDeliversWhatIsEnqueuedWhileItDozesAndEndsWithItsContext(t *testing
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if len(p.wakers) != 0 {
+	if len(p.dozes) != 0 {
 		t.Error("the pump is still woken")
 	}
 }

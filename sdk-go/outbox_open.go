@@ -99,13 +99,12 @@ func openOutbox(files directory, locker *locker, settings outboxSettings) (*Outb
 	if err := locker.acquire(); err != nil {
 		return nil, notOpened(err)
 	}
+	fileBytes := settings.fileBytes
 	o := &Outbox{
-		settings: settings, files: files, locker: locker,
-		space:    space{fileBytes: settings.fileBytes},
-		dead:     &deadFile{files: files, fileBytes: settings.fileBytes, places: map[string]place{}},
-		entries:  map[string]*entry{},
-		schedule: newSchedule(outboxWidthMax),
-		nextID:   1,
+		settings: settings, files: files, locker: locker, nextID: 1,
+		space:   space{fileBytes: fileBytes},
+		dead:    &deadFile{files: files, fileBytes: fileBytes, places: map[string]place{}},
+		entries: map[string]*entry{}, schedule: newSchedule(outboxWidthMax),
 	}
 	o.log = &logFile{files: files, changed: sync.NewCond(&o.lock)}
 	if err := o.recover(); err != nil {

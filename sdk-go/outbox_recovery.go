@@ -166,9 +166,9 @@ type Recovered struct {
 func RecoverFiles(files map[string][]byte) Recovered {
 	names := slices.Collect(maps.Keys(files))
 	found, _ := recoverFrom(names, func(name string) ([]byte, error) { return files[name], nil })
+	slices.Sort(found.corrupt)
 	result := Recovered{
-		Dead: slices.Sorted(maps.Keys(found.dead)), Corrupt: slices.Sorted(slices.Values(found.corrupt)),
-		Cuts:       found.cuts,
+		Dead: slices.Sorted(maps.Keys(found.dead)), Corrupt: found.corrupt, Cuts: found.cuts,
 		Unreadable: found.unreadable, NextID: entryID(found.nextID),
 	}
 	for _, id := range slices.Sorted(maps.Keys(found.entries)) {

@@ -1,8 +1,8 @@
 package fractal
 
 // This file owns when the files of an outbox come and go: the next log file, those in which nothing
-// is live, what is carried forward, and what a recovery takes over or sets aside. Everything here is
-// called with the lock of the outbox held.
+// is live, what is carried forward, and what a recovery takes over or sets aside. Everything here
+// is called with the lock of the outbox held.
 
 import (
 	"maps"

@@ -38,6 +38,8 @@ GO_MODULES = ("sdk-go", "sdk-go/otel", "conformance/testees/go", "golden")
 STATICCHECK = "honnef.co/go/tools/cmd/staticcheck@v0.8.2"
 GOVULNCHECK = "golang.org/x/vuln/cmd/govulncheck@v1.8.0"
 
+RUNTIMES = ("deno@2", "bun@1")
+
 wheels_of_this_run: list[str] = []
 
 
@@ -142,6 +144,26 @@ def node(session: nox.Session) -> None:
 def npm(session: nox.Session, *words: str) -> bool:
     """Run npm in sdk-ts."""
     return attempt(session, "npm", "--prefix", str(ROOT / "sdk-ts"), *words, external=True)
+
+
+def runtimes(session: nox.Session) -> None:
+    """Put Deno and Bun, from npm, on the path of a session."""
+    folder = ROOT / ".nox" / "runtimes"
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = ("--no-audit", "--no-fund", "--silent", "--prefix", str(folder))
+    session.run("npm", "install", *quiet, *RUNTIMES, external=True)
+    programs = folder / "node_modules" / ".bin"
+    session.env["PATH"] = os.pathsep.join(
+        [str(programs), session.env.get("PATH") or os.environ["PATH"]]
+    )
+
+
+def on_arm64(session: nox.Session) -> bool:
+    """Run the vectors through the Go SDK as arm64 code, where a compiler may fuse products."""
+    arm64 = {"GOARCH": "arm64", "CGO_ENABLED": "0"}
+    command = ("go", "test", "-exec", "qemu-aarch64-static", "-run", "Vector|Round|Number", ".")
+    with session.chdir("sdk-go"):
+        return attempt(session, *command, external=True, env=arm64)
 
 
 def testees(session: nox.Session) -> list[str]:

@@ -136,7 +136,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
     root = places.golden_dir(options.vectors)
     return Settings(
         options.seed, cases, seconds, options.grammar, options.index, options.jobs,
-        seconds_of(options.shrink, "--shrink"), commands, read_manifest(root)["version"], options.finds or root / "regressions",
+        seconds_of(options.shrink, "--shrink"), commands, read_manifest(root)["version"],
+        options.finds or root / "regressions",
     )  # fmt: skip
 
 

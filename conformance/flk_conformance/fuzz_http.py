@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from .checkout import url_of, written
 from .places import PACKAGE, root_of
-from .server.control import Command
 from .server.features import load_features
 
-REFERENCE: Final = PACKAGE.parent / "control" / "reference.py"
 CHECKS: Final = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
     "response_headers_conformance", "response_schema_conformance", "unsupported_method",
@@ -54,14 +52,11 @@ def execute(options: argparse.Namespace) -> int:
     if options.base_url is not None:
         return _fuzz(options.base_url, options.features, options)
     with tempfile.TemporaryDirectory(prefix="flk-fuzz-") as folder:
-        words = [sys.executable, str(REFERENCE), "--home", folder]
-        subprocess.run([*words, "init"], check=True, capture_output=True)
-        control = Command(shlex.join(words))
-        control.do("start")
         home = Path(folder)
+        control = written(home)
+        control.do("start")
         try:
-            url = (home / "url").read_text(encoding="ascii")
-            return _fuzz(url, home / "server.yaml", options)
+            return _fuzz(url_of(home), home / "server.yaml", options)
         finally:
             control.do("stop")
 

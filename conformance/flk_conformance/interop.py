@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import report
+from .checkout import url_of, written
 from .interop_cells import CELLS, Cell, World, masked, subset
 from .judge import FAIL, PASS
-from .places import PACKAGE, golden_dir, root_of
+from .places import golden_dir, root_of
 from .proxy.assertions import Assessment, Expected, assess, grouped, table
 from .proxy.contract import RAW, Contract
 from .proxy.faults import read_faults
@@ -42,7 +43,6 @@ from .server.wire import Client, Connection, Pace, WireError, request_bytes, tar
 from .testee import EndedError, LineError, StartError, Testee
 
 OK, UNEXPECTED, USAGE, NOT_STARTED = range(4)
-REFERENCE: Final = PACKAGE.parent / "control" / "reference.py"
 ANSWER_S: Final = 60.0
 """How long a testee may take over one cell (tp.24)."""
 
@@ -89,10 +89,7 @@ class Bench:
     def server(self, name: str, *options: str) -> tuple[Path, Command]:
         """Start a reference server in a folder of its own."""
         home = self._folder / name
-        words = [sys.executable, str(REFERENCE), "--home", str(home)]
-        done = subprocess.run([*words, "init", *options], check=True, capture_output=True)
-        del done
-        control = Command(shlex.join(words))
+        control = written(home, *options)
         self._homes.append(control)
         control.do("start")
         return home, control
@@ -100,11 +97,10 @@ class Bench:
     @contextmanager
     def proxy(self, home: Path, name: str, **more: Any) -> Iterator[Proxy]:
         """Put a proxy before a server for a while; its record is kept."""
-        url = (home / "url").read_text(encoding="ascii")
         secrets = tuple(sorted([*home.glob("*.key"), *home.glob("*.token")]))
         path = self._folder / f"{name}.ndjson"
         self.records.append(path)
-        with Proxy(Settings(url, self._spec, path, secrets=secrets, **more)) as proxy:
+        with Proxy(Settings(url_of(home), self._spec, path, secrets=secrets, **more)) as proxy:
             yield proxy
 
     def assess(self, *, coverage: bool) -> Assessment:
@@ -211,7 +207,7 @@ def suite_of(bench: Bench, home: Path, control: Command) -> list[str]:
 def crowded(bench: Bench) -> None:
     """See every operation refused by a server that has as many connections as it takes."""
     home, _ = bench.server("small", "--connections", str(CONNECTIONS))
-    direct = target_of((home / "url").read_text(encoding="ascii"))
+    direct = target_of(url_of(home))
     held = [Connection(direct) for _ in range(CONNECTIONS)]
     try:
         for wire in held:
@@ -280,8 +276,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def _run(bench: Bench, subjects: Sequence[Subject], options: argparse.Namespace) -> list[str]:
     home, control = bench.server("home")
-    url = (home / "url").read_text(encoding="ascii")
-    direct = Client(target_of(url), Pace(None))
+    direct = Client(target_of(url_of(home)), Pace(None))
     world = World(load_features(home / "server.yaml"), direct, control.do)
     wrong: list[str] = []
     if subjects:

@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from golden.oracle.base import record
-
 from .server.features import Features, Key, Tenant
-from .server.records import OFF_D_HAT, OFF_REGIME, Records, Tokens, signed
+from .server.records import OFF_D_HAT, OFF_REGIME, Records, Tokens, signed, text_of
 from .server.trial import JSON, SUBMIT
 from .server.wire import Client
 
@@ -116,7 +114,7 @@ def subset(expected: Any, actual: Any, place: str = "") -> list[str]:
 
 
 def _hex(tokens: Tokens) -> str:
-    return record(tokens).hex()
+    return text_of(tokens).hex()
 
 
 def _submit(tokens: Tokens) -> list[Answer]:

@@ -11,12 +11,11 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
-from types import FrameType
-from typing import Any, Final, NamedTuple
+from types import FrameType, TracebackType
+from typing import Any, Final, NamedTuple, Self
 
 from . import grammar, judge, oracle
 from .draw import Question
@@ -50,20 +49,34 @@ class Found(NamedTuple):
     grammar: str = ""
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raise LateError after some time."""
+def ring(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler
+    """End what takes too long."""
+    raise LateError
 
-    def ring(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - its signature
-        raise LateError
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
+class Attempt:
+    """A block that may raise anything and may not end: what a mutant does is foreign.
+
+    `failed` says afterwards whether it did either.
+    """
+
+    failed = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, CASE_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, self._before)
+        self.failed = isinstance(error, Exception | LateError)
+        return self.failed
 
 
 class Subject:
@@ -86,11 +99,10 @@ class Subject:
 
     def passes(self, case: Case) -> bool:
         """Ask a case and judge the answer; whatever a mutant raises is no pass."""
-        try:
-            with within(CASE_S):
-                return self._verdict(case) == judge.PASS
-        except (Exception, LateError):  # noqa: BLE001 - a mutant may raise anything
-            return False
+        verdict = judge.CRASH
+        with Attempt():
+            verdict = self._verdict(case)
+        return verdict == judge.PASS
 
     def _verdict(self, case: Case) -> str:
         if not case.is_scripted:
@@ -106,11 +118,9 @@ class Subject:
 
     def gives(self, question: Question, expected: dict[str, Any]) -> bool:
         """Ask a generated case and compare."""
-        try:
-            with within(CASE_S):
-                answer = self.subject.answer(question.op, question.args)
-        except (Exception, LateError):  # noqa: BLE001 - a mutant may raise anything
-            return False
+        answer: dict[str, Any] = {}
+        with Attempt():
+            answer = self.subject.answer(question.op, question.args)
         if "err" in answer:
             return expected == {"code": answer["err"]["code"]}
         return expected == answer.get("ok")
@@ -133,12 +143,9 @@ def by_vectors(subject: Subject, mutant: Mutant, cases: Iterable[Case]) -> Found
 
 def holds(check: Callable[[], None]) -> bool:
     """Say whether a check is content."""
-    try:
-        with within(CASE_S):
-            check()
-    except (Exception, LateError):  # noqa: BLE001 - a mutant may raise anything
-        return False
-    return True
+    with Attempt() as attempt:
+        check()
+    return not attempt.failed
 
 
 Asked = Sequence[tuple[Question, dict[str, Any]]]

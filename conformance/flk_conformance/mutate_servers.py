@@ -8,8 +8,6 @@ of them, must pass: a case that fails there proves nothing.
 from __future__ import annotations
 
 import argparse
-import shlex
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -17,18 +15,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .checkout import part, url_of, written
 from .judge import FAIL
-from .places import PACKAGE
 from .server import cases as _cases
-from .server.control import Command
 from .server.features import load_features
 from .server.runner import Outcome, Plan, chosen, fresh_id, run
 from .server.trial import CASES
 from .server.wire import Client, Pace, target_of
 
-CONFORMANCE = PACKAGE.parent
-LIST = CONFORMANCE / "mutants" / "servers.toml"
-REFERENCE = CONFORMANCE / "control" / "reference.py"
 CLEAN = "clean"
 KILLERS_MIN = 2
 """A wrong server that one case alone notices is noticed by chance."""
@@ -43,8 +37,9 @@ class WrongServer:
     killed_by: tuple[str, ...]
 
 
-def load_list(path: Path = LIST) -> tuple[WrongServer, ...]:
+def load_list(path: Path | None = None) -> tuple[WrongServer, ...]:
     """Read the list; raises ValueError for a line that proves nothing."""
+    path = path or part("mutants/servers.toml")
     rows = tomllib.loads(path.read_text(encoding="utf-8"))["server"]
     found = tuple(WrongServer(row["id"], row["text"], tuple(row["killed_by"])) for row in rows)
     for one in found:
@@ -101,13 +96,9 @@ def _failing(one: WrongServer, names: Sequence[str]) -> set[str]:
             failed.add(found.case.id)
 
     with tempfile.TemporaryDirectory(prefix="flk-wrong-") as folder:
-        words = [sys.executable, str(REFERENCE), "--home", folder]
-        subprocess.run([*words, "init"], check=True, capture_output=True)
-        words += [] if one.id == CLEAN else ["--as", one.id]
-        control = Command(shlex.join(words))
         home = Path(folder)
-        url = (home / "url").read_text(encoding="ascii")
-        client = Client(target_of(url), Pace(None))
+        control = written(home, mutant=None if one.id == CLEAN else one.id)
+        client = Client(target_of(url_of(home)), Pace(None))
         features = load_features(home / "server.yaml")
         cases = chosen(names, strict=False)
         control.do("start")

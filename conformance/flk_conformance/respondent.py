@@ -130,7 +130,7 @@ def line_of(number: int, question: Question) -> bytes:
 
 
 def read(line: str, asked: range, answered: Container[int] = ()) -> tuple[int, Answer]:
-    """Read an answer and its number. Raises LineError for what is none, or for what nobody asked."""
+    """Read an answer and its number. Raises LineError for what is none, or was not asked."""
     try:
         message = json.loads(line)
         number = int(message["seq"].removeprefix("fuzz/"))

@@ -4,44 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from flk_conformance.places import PACKAGE
+from flk_conformance import checkout
 from flk_conformance.proxy.faults import Faults
 from flk_conformance.proxy.relay import Exchange, Relay, upstream_of
 from flk_conformance.server.control import Command
 
-REFERENCE = PACKAGE.parent / "control" / "reference.py"
 HANG_S = 30.0
 """A guard against a test that hangs; nothing is concluded from how long anything took."""
 
 
-def control_of(home: Path, *options: str) -> Command:
-    """Give the command that starts and hurts the server of a folder."""
-    return Command(shlex.join([sys.executable, str(REFERENCE), "--home", str(home), *options]))
-
-
 def written_home(home: Path) -> Path:
     """Write the folder of a reference server."""
-    command = [sys.executable, str(REFERENCE), "--home", str(home), "init"]
-    subprocess.run(command, check=True, capture_output=True)
+    checkout.written(home)
     return home
 
 
 @contextlib.contextmanager
-def reference(home: Path, *options: str) -> Iterator[str]:
-    """Run a reference server, or with `--as` a wrong one; give its URL."""
-    control = control_of(written_home(home), *options)
+def reference(home: Path) -> Iterator[Command]:
+    """Run a reference server; give the command that controls it."""
+    control = checkout.written(home)
     control.do("start")
     try:
-        yield (home / "url").read_text(encoding="ascii")
+        yield control
     finally:
         control.do("kill")
 

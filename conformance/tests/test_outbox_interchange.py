@@ -194,9 +194,7 @@ class Child:
             self.process.stdin.close()
 
 
-def child_of(
-    sdk: str, programs: dict[str, list[str]], directory: Path, server: Server
-) -> Child:
+def child_of(sdk: str, programs: dict[str, list[str]], directory: Path, server: Server) -> Child:
     if sdk not in programs:
         pytest.skip(f"the tools of the {sdk} SDK are not here")
     return Child(programs[sdk], directory, server.url)

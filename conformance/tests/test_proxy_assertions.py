@@ -18,6 +18,7 @@ from flk_conformance.proxy.contract import Contract, Violation
 SPEC = root_of("spec/openapi.yaml") / "spec" / "openapi.yaml"
 SECOND = 1_000_000_000
 KEY = "0" * 64
+NOW, LATER = "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:39 GMT"
 Line = dict[str, Any]
 
 
@@ -62,13 +63,13 @@ GOOD = {
     "three attempts": [attempt(status=503), attempt(1, at_s=1, status=None), attempt(2, at_s=2)],
     "two calls of one record": [attempt(), attempt(at_s=1)],
     "two calls at once": [
-        attempt(status=503), attempt(at_s=0.1, status=503), attempt(1, at_s=1), attempt(1, at_s=1.1),
+        attempt(status=503), attempt(at_s=0.1, status=503), attempt(1, at_s=1), attempt(1, at_s=2),
     ],
     "two cases": [attempt(case="a", status=503), attempt(case="b", status=503),
                   attempt(1, at_s=1, case="b"), attempt(1, at_s=1, case="a")],
     "waits as asked": [attempt(status=503, wait="2"), attempt(1, at_s=2.1)],
     "waits for a date": [
-        attempt(status=503, wait="Sun, 06 Nov 1994 08:49:39 GMT", date="Sun, 06 Nov 1994 08:49:37 GMT"),
+        attempt(status=503, wait=LATER, date=NOW),
         attempt(1, at_s=2.2),
     ],
     "unreadable wait": [attempt(status=503, wait="soon"), attempt(1)],
@@ -89,15 +90,20 @@ PLANTED = {
     "another key": ("attempt-number", [attempt(status=503), attempt(1, at_s=1, key="1" * 64)]),
     "a new key for the same body": ("attempt-key", [attempt(), attempt(at_s=1, key="1" * 64)]),
     "another tenant": (
-        "attempt-header", [attempt(status=503, x_tenant_id="a"), attempt(1, x_tenant_id="b", at_s=1)],
+        "attempt-header",
+        [attempt(status=503, x_tenant_id="a"), attempt(1, x_tenant_id="b", at_s=1)],
     ),
     "another level": (
         "attempt-header", [attempt(status=503, pcs_min_ack="durable"), attempt(1, at_s=1)],
     ),
     "counts from two": ("attempt-number", [attempt(status=503), attempt(2, at_s=1)]),
     "counts from zero": ("attempt-number", [attempt(status=503), attempt(0, at_s=1)]),
-    "counts in words": ("attempt-number", [attempt(status=503), attempt(at_s=1, x_retry_attempt="one")]),
-    "counts twice": ("attempt-number", [attempt(status=503), attempt(1, at_s=1), attempt(1, at_s=2)]),
+    "counts in words": (
+        "attempt-number", [attempt(status=503), attempt(at_s=1, x_retry_attempt="one")],
+    ),
+    "counts twice": (
+        "attempt-number", [attempt(status=503), attempt(1, at_s=1), attempt(1, at_s=2)],
+    ),
     "leaves one out": (
         "attempt-number", [attempt(status=503), attempt(1, at_s=1, status=503), attempt(3, at_s=2)],
     ),
@@ -105,8 +111,7 @@ PLANTED = {
     "too early after 429": ("retry-after", [attempt(status=429, wait="60"), attempt(1, at_s=8)]),
     "before the date": (
         "retry-after",
-        [attempt(status=503, wait="Sun, 06 Nov 1994 08:49:39 GMT",
-                 date="Sun, 06 Nov 1994 08:49:37 GMT"), attempt(1, at_s=1)],
+        [attempt(status=503, wait=LATER, date=NOW), attempt(1, at_s=1)],
     ),
 }  # fmt: skip
 

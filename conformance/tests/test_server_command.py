@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_parts import control_of, reference, written_home
+from server_parts import reference, written_home
 
+from flk_conformance import checkout, judge_reference
 from flk_conformance.cli import main
 from flk_conformance.results import read
 from flk_conformance.server import runner, trial
@@ -18,10 +19,14 @@ from flk_conformance.server.transpose import DefectError
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("reference")
-    with reference(folder):
-        yield folder
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reference")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def control(home: Path) -> Iterator[Command]:
+    with reference(home) as command:
+        yield command
 
 
 def judged(home: Path, *options: str) -> int:
@@ -37,8 +42,8 @@ def test_right_server_is_as_expected(home: Path, tmp_path: Path) -> None:
     assert run.header["kind"] == "server"
     assert run.header["seed"] == "s1"
     assert run.totals()["pass"] == len(run.results) > 15
-    for name in ("junit.xml", "results.md", "results.html"):
-        assert (tmp_path / name).stat().st_size > 0
+    for report in ("junit", "results"):
+        assert list(tmp_path.glob(f"{report}.*"))
 
 
 def test_two_runs_with_one_seed_never_meet(home: Path) -> None:
@@ -70,9 +75,8 @@ def test_what_is_not_claimed_is_absent_and_no_failure(
     assert "receipts is claimed, and this version has no case for it" in said
 
 
-def test_crash_case_passes_with_a_control_command(home: Path) -> None:
-    command = " ".join(control_of(home)._words)
-    assert judged(home, "--only", "crash/7.8/1", "--control", command) == 0
+def test_crash_case_passes_with_a_control_command(home: Path, control: Command) -> None:
+    assert judged(home, "--only", "crash/7.8/1", "--control", control.line) == 0
 
 
 def test_failure_names_case_sentence_and_the_line_that_repeats_it(
@@ -142,7 +146,7 @@ def test_control_that_fails_says_how(verb: str) -> None:
 
 
 def test_verbs_are_harmless_where_they_have_nothing_to_do(tmp_path: Path) -> None:
-    control = control_of(written_home(tmp_path))
+    control = checkout.written(tmp_path)
     for verb in ("stop", "kill", "drain", "store-up", "start", "start", "stop", "stop"):
         control.do(verb)
 
@@ -162,3 +166,7 @@ def test_server_that_does_not_come_up_again_fails_its_case(home: Path) -> None:
     runner.run(runner.Plan(features, client, cases, "s", "r", Broken()), found.append)
     assert [one.status for one in found] == ["fail"]
     assert "it stays down" in found[0].message
+
+
+def test_reference_server_is_judged_by_one_command() -> None:
+    assert judge_reference.main(["--only", "submit/5.3/1", "--only", "crash/2.11/1"]) == 0

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from flk_conformance import mutate_servers
-from flk_conformance.mutate_servers import CONFORMANCE, load_list
+from flk_conformance.checkout import part
+from flk_conformance.mutate_servers import load_list
 
-sys.path.append(str(CONFORMANCE / "mutants" / "servers"))
-sys.path.append(str(CONFORMANCE / "control"))
+sys.path.append(str(part("mutants/servers")))
+sys.path.append(str(part("control")))
 
 from wrong_rules import RULES
 

@@ -115,7 +115,9 @@ export function* pump(
     if (isFractalLBAError(turn.answer)) throw turn.answer;
     const { letters, nextDueMs, inFlight } = turn.answer as Due;
     if (letters.length) {
-      yield { do: 'deliver', calls: deliveries(letters), ids: letters.map(({ id }) => id) };
+      const ids = letters.map(({ id }) => id);
+      const { monotonicMs } = yield { do: 'deliver', calls: deliveries(letters), ids };
+      if (deadlineMs !== undefined && monotonicMs >= deadlineMs) return;
       continue;
     }
     let waitMs = nextDueMs === undefined ? nextDueMs : nextDueMs - turn.nowMs;

@@ -10,40 +10,20 @@
 import { Courier, type CourierClient, type Mailbox } from './courier.js';
 import { configError, isFractalLBAError, OutboxError } from './errors.js';
 import type { OutboxEvent } from './hooks.js';
-import { DeadFile, LogFile, settleNames } from './journal.js';
+import { DeadFile, settleNames } from './journal.js';
+import { Logs } from './logs.js';
 import {
   DEAD_LOG,
   type DeadLetter,
   type Entry,
-  encodeFrame,
-  entryOf,
   FILE_BYTES,
-  firstIdOf,
   halfRequeued,
-  idAfter,
-  idOf,
-  LAST_ID,
   type Letter,
-  logName,
-  type Place,
-  putFrame,
   type Recovered,
-  readFrame,
-  readLetter,
   recoverFiles,
 } from './outbox.js';
-import type { Members } from './scanner.js';
 import { type Bury, type Due, type Group, Schedule, type Verdict, WIDTH_MAX } from './schedule.js';
-import { Space } from './space.js';
-import {
-  acquireLock,
-  type Files,
-  type Owner,
-  releaseLock,
-  renameDurably,
-  type TicksOf,
-  unlinkDurably,
-} from './store.js';
+import { acquireLock, type Files, type Owner, releaseLock, type TicksOf } from './store.js';
 
 /** Default of how many entries, dead letters included, an outbox holds before it is full. */
 const MAX_ENTRIES = 100_000;
@@ -98,14 +78,11 @@ export class Outbox implements Mailbox {
   readonly #maxEntries: number;
   readonly #maxBytes: number;
   readonly #maxAgeMs: number;
-  readonly #log: LogFile;
+  readonly #logs: Logs;
   readonly #dead: DeadFile;
-  readonly #space: Space;
   readonly #schedule = new Schedule(WIDTH_MAX);
   readonly #corrupt: string[] = [];
-  #entries = new Map<string, Entry>();
   #unreadable = 0;
-  #nextId = 1n;
   #isClosed = false;
   #events: OutboxEvent[] = [];
   #tell: ((event: OutboxEvent) => void) | undefined;
@@ -116,8 +93,9 @@ export class Outbox implements Mailbox {
   constructor(files: Files, owner: Owner, options: OutboxOptions, fileBytes: number) {
     const { maxEntries = MAX_ENTRIES, maxBytes = MAX_BYTES, maxAgeMs = MAX_AGE_MS } = options;
     for (const [name, value] of Object.entries({ maxEntries, maxBytes, maxAgeMs })) {
-      if (!(typeof value === 'number' && value > 0))
+      if (!(typeof value === 'number' && value > 0)) {
         throw configError(name, 'a number above 0', value);
+      }
     }
     this.background = options.background ?? true;
     this.#files = files;
@@ -125,9 +103,15 @@ export class Outbox implements Mailbox {
     this.#maxEntries = maxEntries;
     this.#maxBytes = maxBytes;
     this.#maxAgeMs = maxAgeMs;
-    this.#log = new LogFile(files);
     this.#dead = new DeadFile(files, fileBytes);
-    this.#space = new Space(fileBytes);
+    this.#logs = new Logs(files, fileBytes, {
+      moved: (entry) => this.#schedule.move(entry),
+      lost: ({ id }) => {
+        this.#unreadable++;
+        this.#schedule.drop(id);
+        this.#note('outbox_corrupt', id, 'outbox_corrupt');
+      },
+    });
   }
 
   // --- for the caller ------------------------------------------------------------------------
@@ -135,11 +119,11 @@ export class Outbox implements Mailbox {
   /** Count entries, dead letters and damage. */
   stats(): OutboxStats {
     let oldestSentAtMs: number | undefined;
-    for (const { atMs } of this.#entries.values()) {
+    for (const { atMs } of this.#logs.entries.values()) {
       oldestSentAtMs = Math.min(atMs, oldestSentAtMs ?? atMs);
     }
     return {
-      entries: this.#entries.size,
+      entries: this.#logs.entries.size,
       inFlight: this.#schedule.inFlight,
       dead: this.#dead.places.size,
       bytes: this.#usedBytes(),
@@ -153,7 +137,7 @@ export class Outbox implements Mailbox {
   /** Read the dead letters, oldest first. */
   dead(): Promise<DeadLetter[]> {
     return this.#alone(() =>
-      this.#log.guarded(() => [...this.#dead.places.keys()].map((id) => this.#dead.read(id))),
+      this.#logs.log.guarded(() => [...this.#dead.places.keys()].map((id) => this.#dead.read(id))),
     );
   }
 
@@ -164,12 +148,12 @@ export class Outbox implements Mailbox {
    */
   requeue(id: string): Promise<string> {
     return this.#alone(async () => {
-      const { letter } = await this.#log.guarded(() => this.#dead.read(id));
-      const entry = await this.#appendPut({ ...letter, from: id });
+      const { letter } = await this.#logs.log.guarded(() => this.#dead.read(id));
+      const entry = await this.#logs.put({ ...letter, from: id });
       try {
         await this.#dropDead(id, 'requeued');
       } catch (error) {
-        await this.#letGo(entry, 'not requeued');
+        await this.#logs.release(entry, 'release', { reason: 'not requeued' });
         throw error;
       }
       this.#schedule.add(entry, false);
@@ -181,7 +165,7 @@ export class Outbox implements Mailbox {
   /** Remove a dead letter for good. Throws NotFoundError. */
   purge(id: string): Promise<void> {
     return this.#alone(async () => {
-      await this.#log.guarded(() => this.#dead.read(id));
+      await this.#logs.log.guarded(() => this.#dead.read(id));
       await this.#dropDead(id, 'purged');
       this.#note('purged', id);
     });
@@ -193,9 +177,9 @@ export class Outbox implements Mailbox {
       if (this.#isClosed) return;
       this.#isClosed = true;
       try {
-        if (this.#log.isUsable) await this.#log.syncNow();
+        if (this.#logs.log.isUsable) await this.#logs.log.syncNow();
       } finally {
-        await this.#log.guarded(() => this.#stop());
+        await this.#logs.log.guarded(() => this.#stop());
       }
     });
   }
@@ -222,11 +206,11 @@ export class Outbox implements Mailbox {
         throw new OutboxError('outbox_expired', 'sent_at is longer ago than the greatest age');
       }
       this.#checkRoom(letter.body.length);
-      return this.#appendPut(letter);
+      return this.#logs.put(letter);
     });
-    await this.#log.sync();
+    await this.#logs.log.sync();
     // While others had their turn it may have been moved, or signed again and released.
-    const entry = this.#entries.get(id);
+    const entry = this.#logs.entries.get(id);
     if (entry) this.#schedule.add(entry, inFlight);
     this.#note('queued', id);
     this.#report(!inFlight);
@@ -240,15 +224,15 @@ export class Outbox implements Mailbox {
    */
   take(nowMs: number, limit: number, bytesMax: number): Promise<Due> {
     return this.#alone(async () => {
-      this.#log.checkOpen();
+      this.#logs.log.checkOpen();
       const letters: Letter[] = [];
       for (const entry of this.#schedule.take(nowMs, limit, bytesMax)) {
-        const letter = await this.#read(entry);
-        if (!letter) await this.#lose(entry);
-        else if (this.#isExpired(entry, nowMs)) await this.#bury(entry, EXPIRED, nowMs);
+        const letter = await this.#logs.read(entry);
+        if (!letter) continue;
+        if (this.#isExpired(entry, nowMs)) await this.#bury(entry, EXPIRED, nowMs);
         else letters.push(letter);
       }
-      await this.#remove(this.#space.removable());
+      await this.#logs.removeDone();
       const { inFlight } = this.#schedule;
       return { letters, nextDueMs: this.#schedule.nextDueMs(), inFlight };
     });
@@ -257,12 +241,12 @@ export class Outbox implements Mailbox {
   /** Carry out what became of an entry in flight. */
   settle(id: string, verdict: Verdict, nowMs: number, u: number): Promise<void> {
     return this.#alone(async () => {
-      this.#log.checkOpen();
-      const entry = this.#entries.get(id);
+      this.#logs.log.checkOpen();
+      const entry = this.#logs.entries.get(id);
       if (!entry) return;
       if (verdict.what === 'acknowledge') {
-        await this.#mark('ack', id, { status: `${verdict.status}` });
-        this.#forget(entry);
+        await this.#logs.release(entry, 'ack', { status: `${verdict.status}` });
+        this.#schedule.drop(id);
         this.#schedule.delivered();
         this.#schedule.resume(entry);
         this.#note('acknowledged', id);
@@ -276,7 +260,7 @@ export class Outbox implements Mailbox {
         this.#schedule.postpone(id, verdict, nowMs, u);
         this.#note('postponed', id);
       }
-      await this.#remove(this.#space.removable());
+      await this.#logs.removeDone();
     }, true);
   }
 
@@ -288,8 +272,8 @@ export class Outbox implements Mailbox {
   lettersOf(kid: string | undefined): Promise<Letter[]> {
     return this.#alone(async () => {
       const letters: Letter[] = [];
-      for (const entry of this.#entries.values()) {
-        const letter = entry.kid === kid && (await this.#read(entry));
+      for (const entry of this.#logs.entries.values()) {
+        const letter = entry.kid === kid && (await this.#logs.read(entry));
         if (letter) letters.push(letter);
       }
       return letters;
@@ -299,8 +283,10 @@ export class Outbox implements Mailbox {
   /** Let an entry go that another one replaced. */
   release(id: string, reason: string): Promise<void> {
     return this.#alone(async () => {
-      const entry = this.#entries.get(id);
-      if (entry) await this.#letGo(entry, reason);
+      const entry = this.#logs.entries.get(id);
+      if (!entry) return;
+      await this.#logs.release(entry, 'release', { reason });
+      this.#schedule.drop(id);
     });
   }
 
@@ -334,11 +320,11 @@ export class Outbox implements Mailbox {
   }
 
   #usedBytes(): number {
-    return this.#space.liveBytes + this.#dead.liveBytes;
+    return this.#logs.liveBytes + this.#dead.liveBytes;
   }
 
   #checkRoom(bodyBytes: number): void {
-    if (this.#entries.size + this.#dead.places.size >= this.#maxEntries) {
+    if (this.#logs.entries.size + this.#dead.places.size >= this.#maxEntries) {
       throw full(`its limit of ${this.#maxEntries} entries, dead letters included`);
     }
     if (this.#usedBytes() + bodyBytes + PUT_OVERHEAD_BYTES > this.#maxBytes) {
@@ -346,62 +332,22 @@ export class Outbox implements Mailbox {
     }
   }
 
-  /** Write an entry, not yet durable, under the next id. */
-  async #appendPut(letter: Letter): Promise<Entry> {
-    while (this.#space.isFull(this.#log.name)) {
-      await this.#log.syncNow();
-      await this.#createLog();
-      await this.#collect();
-    }
-    if (this.#nextId === LAST_ID) throw full('every id');
-    const entry = await this.#writePut({ ...letter, id: idOf(this.#nextId) });
-    this.#nextId++;
-    this.#entries.set(entry.id, entry);
-    return entry;
-  }
-
-  async #writePut(letter: Letter): Promise<Entry> {
-    const place = await this.#append(putFrame(letter));
-    const entry = entryOf(letter, this.#log.name, place);
-    this.#space.hold(entry);
-    return entry;
-  }
-
-  async #append(frame: Members): Promise<Place> {
-    const place = await this.#log.append(encodeFrame(frame));
-    this.#space.grow(this.#log.name, place.length);
-    return place;
-  }
-
-  /** Append a mark. It may be lost: without it an entry is only sent once more. */
-  async #mark(t: string, id: string, facts: Members): Promise<void> {
-    await this.#append({ t, id, ...facts }).catch((error: unknown) => {
-      if (!isFractalLBAError(error)) throw error;
-    });
-  }
-
-  /** Read the letter of an entry; undefined if its frame rotted. */
-  async #read({ file, offset, length, id }: Entry): Promise<Letter | undefined> {
-    const data = await this.#log.guarded(() => this.#files.readAt(file, offset, length));
-    const letter = readLetter(readFrame(data)?.value);
-    return letter?.id === id ? letter : undefined;
-  }
-
   async #bury(entry: Entry, verdict: Omit<Bury, 'what'>, nowMs: number): Promise<void> {
     const { id } = entry;
-    const letter = await this.#read(entry);
-    if (!letter) return this.#lose(entry);
+    const letter = await this.#logs.read(entry);
+    if (!letter) return;
     const { status, code, reason, response } = verdict;
+    const dead = { id, letter, status, code, reason, response };
     try {
-      await this.#log.guarded(() => this.#dead.add({ id, letter, status, code, reason, response }));
+      await this.#logs.log.guarded(() => this.#dead.add(dead));
     } catch (error) {
       // It stays an entry: better sent once more than in neither place.
       this.#schedule.postpone(id, { what: 'later', endpointDown: false }, nowMs, 1);
       this.#note('postponed', id, (error as OutboxError).code);
       return;
     }
-    await this.#mark('dead', id, {});
-    this.#forget(entry);
+    await this.#logs.release(entry, 'dead');
+    this.#schedule.drop(id);
     this.#note('dead', id, code);
   }
 
@@ -410,83 +356,18 @@ export class Outbox implements Mailbox {
    * there must be durable before: the first one may have been forgotten by a crash.
    */
   async #dropDead(id: string, reason: string): Promise<void> {
-    await this.#append({ t: 'dead', id });
-    await this.#log.syncNow();
-    await this.#log.guarded(() => this.#dead.drop(id, reason));
+    await this.#logs.append({ t: 'dead', id });
+    await this.#logs.log.syncNow();
+    await this.#logs.log.guarded(() => this.#dead.drop(id, reason));
   }
 
-  /** Give up an entry whose frame rotted under us; it is counted and reported. */
-  async #lose(entry: Entry): Promise<void> {
-    this.#unreadable++;
-    await this.#letGo(entry, 'outbox_corrupt');
-    this.#note('outbox_corrupt', entry.id, 'outbox_corrupt');
-  }
-
-  async #letGo(entry: Entry, reason: string): Promise<void> {
-    await this.#mark('release', entry.id, { reason });
-    this.#forget(entry);
-  }
-
-  #forget(entry: Entry): void {
-    this.#entries.delete(entry.id);
-    this.#space.free(entry);
-    this.#schedule.drop(entry.id);
-  }
-
-  // --- files ---------------------------------------------------------------------------------
-
-  async #createLog(): Promise<void> {
-    const newest = firstIdOf(this.#log.name);
-    if (newest !== undefined && newest >= this.#nextId) this.#nextId = idAfter(newest);
-    await this.#log.create(logName(this.#nextId));
-    this.#space.start(this.#log.name, 0);
-  }
-
-  /** Remove files in which nothing is live, oldest first; carry what holds one up. */
-  async #collect(): Promise<void> {
-    await this.#remove(this.#space.removable());
-    for (let name = this.#space.toCarry(); name; name = this.#space.toCarry()) {
-      await this.#carry([name]);
-      await this.#remove([name]);
-    }
-  }
-
-  /**
-   * Remove files, oldest first; each is gone for good before the next one goes.
-   *
-   * A younger file may hold what became of the entries in an older one.
-   */
-  async #remove(names: readonly string[]): Promise<void> {
-    for (const name of names) {
-      await this.#log.guarded(() => unlinkDurably(this.#files, name));
-      this.#space.forget(name);
-    }
-  }
-
-  /** Write the live entries of some files again at the end, and make that durable. */
-  async #carry(names: readonly string[]): Promise<void> {
-    for (const entry of [...this.#entries.values()].filter(({ file }) => names.includes(file))) {
-      const letter = await this.#read(entry);
-      if (!letter) {
-        await this.#lose(entry);
-        continue;
-      }
-      // Counted in its new place before it is given up in the old one: the disk may be full.
-      const moved = await this.#writePut(letter);
-      this.#space.free(entry);
-      this.#entries.set(entry.id, moved);
-      this.#schedule.move(moved);
-    }
-    await this.#log.syncNow();
-  }
+  // --- opening and closing -------------------------------------------------------------------
 
   #stop(): void {
-    this.#log.stop();
+    this.#logs.log.stop();
     this.#dead.stop();
     releaseLock(this.#files, this.#owner);
   }
-
-  // --- recovery ------------------------------------------------------------------------------
 
   /** Become the owner and read what an earlier one left; called once, by `openFiles`. */
   async open(ticksOf: TicksOf): Promise<void> {
@@ -502,44 +383,21 @@ export class Outbox implements Mailbox {
   async #recover(): Promise<void> {
     await settleNames(this.#files);
     const found = recoverFiles(this.#files.names(), (name) => this.#files.read(name));
-    this.#nextId = found.nextId;
-    this.#entries = found.entries;
     this.#unreadable = found.unreadable;
     this.#corrupt.push(...found.corrupt);
     if (this.#corrupt.length) this.#note('outbox_corrupt', undefined, 'outbox_corrupt');
-    for (const name of found.logs) this.#space.start(name, found.sizes.get(name) as number);
-    for (const entry of this.#entries.values()) this.#space.hold(entry);
-    await this.#takeOver(found);
+    await this.#logs.recover(found);
     await this.#recoverDead(found);
-    for (const entry of this.#entries.values()) this.#schedule.add(entry, false);
-  }
-
-  async #takeOver({ logs, sizes, cuts, corrupt }: Recovered): Promise<void> {
-    const newest = logs.at(-1) ?? '';
-    const isDamaged = logs.some((name) => corrupt.has(name));
-    if (newest && !isDamaged) {
-      return this.#log.resume(newest, sizes.get(newest) as number, cuts.has(newest));
-    }
-    this.#log.name = newest;
-    await this.#createLog();
-    if (!isDamaged) return;
-    // All that is live goes to the new file; then the old ones go, oldest first.
-    await this.#carry(logs);
-    for (const name of logs) {
-      if (corrupt.has(name)) {
-        await this.#log.guarded(() => renameDurably(this.#files, name, `${name}.corrupt`));
-        this.#space.forget(name);
-      } else await this.#remove([name]);
-    }
+    for (const entry of this.#logs.entries.values()) this.#schedule.add(entry, false);
   }
 
   async #recoverDead(found: Recovered): Promise<void> {
     const size = found.sizes.get(DEAD_LOG);
     if (size === undefined) return;
     this.#dead.load(found.dead, size);
-    await this.#log.guarded(async () => {
+    await this.#logs.log.guarded(async () => {
       if (found.corrupt.has(DEAD_LOG)) {
-        await this.#dead.rewrite(`dead-${idOf(this.#nextId)}.corrupt`);
+        await this.#dead.rewrite(`dead-${this.#logs.nextName}.corrupt`);
       } else if (found.cuts.has(DEAD_LOG)) await this.#dead.cut();
     });
     for (const id of halfRequeued(found)) await this.#dropDead(id, 'requeued');

@@ -168,7 +168,7 @@ def _same_bytes(calls: Iterable[list[Line]]) -> Iterator[Violation]:
 
 
 def _one_key(calls: Iterable[list[Line]]) -> Iterator[Violation]:
-    """Require one `Idempotency-Key` for one body: a second key is a second call's (formats 12.2)."""
+    """Require one `Idempotency-Key` for one body: it is the content (formats 12.2)."""
     keys: dict[tuple[str, str], str] = {}
     for first, *_ in calls:
         key = _header(first, "idempotency-key")

@@ -241,7 +241,7 @@ class Contract:
         )
 
     def find(self, method: str, target: str) -> Operation | None:
-        """Find the operation of a request; HEAD is as GET, a concrete path goes before a template."""
+        """Find the operation of a request: HEAD as GET, a concrete path before a template."""
         wanted = "GET" if method == "HEAD" else method
         path = urlsplit(target).path if target.startswith("/") else ""
         if not any(one.path == path for one in self.operations):

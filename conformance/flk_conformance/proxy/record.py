@@ -105,7 +105,7 @@ def unpack(pipe: BinaryIO) -> Raw | None:
     if len(size) < LENGTH_BYTES:
         return None
     # From the proxy that started this process, through a pipe that nobody else has.
-    found: Raw = marshal.loads(pipe.read(int.from_bytes(size, "big")))  # noqa: S302 - its own parent
+    found: Raw = marshal.loads(pipe.read(int.from_bytes(size, "big")))  # noqa: S302 - its parent
     return found
 
 

@@ -107,7 +107,7 @@ class Relay:
         self._open.discard(front)
 
     def begin(self, connection: int, request: Message) -> Exchange:
-        """Number an exchange."""
+        """Give a new exchange the next number."""
         self._exchanges += 1
         return Exchange(self._exchanges, connection, self.case, request)
 

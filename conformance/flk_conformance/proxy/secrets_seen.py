@@ -39,7 +39,7 @@ class Secrets:
 
 
 def _may_hold(name: str, sent: Sent) -> bool:
-    """A token belongs into one header of reads alone (formats 12.3)."""
+    """Tell whether this is the one header into which a token belongs (formats 12.3)."""
     return name == "authorization" and sent.method in ("GET", "HEAD")
 
 

@@ -5,6 +5,13 @@
 
 from __future__ import annotations
 
+import sys
+
+from ..places import root_of
+
+# The oracle belongs to the published contract, which is no package of this one.
+sys.path.append(str(root_of("golden/oracle")))
+
 from .command import add_arguments
 from .command import execute as run
 

@@ -23,6 +23,7 @@ class Command:
     """Runs one command with a verb behind it."""
 
     def __init__(self, line: str) -> None:
+        self.line = line
         self._words = shlex.split(line)
 
     def do(self, verb: str) -> None:

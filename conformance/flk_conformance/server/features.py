@@ -140,7 +140,8 @@ def load_features(path: Path) -> Features:
 
 
 _TENANT_MEMBERS = {
-    "id", "kid", "alg", "key_file", "min_sig_version", "token_file", "v1_default", "status", "quota",
+    "id", "kid", "alg", "key_file", "min_sig_version", "token_file", "v1_default", "status",
+    "quota",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from golden.oracle import jcs
 from golden.oracle.closed_codes import CODES
@@ -137,7 +137,7 @@ def outcome_members(body: bytes, status: int) -> dict[str, Any]:
         raise Failed(f"the outcome cannot be read: {fault.code}") from None
     require(again == body, f"the outcome is not in RFC 8785 form: {body[:200]!r}")
     require(isinstance(node, dict), "the outcome is no object")
-    members: dict[str, Any] = dict(node)  # type: ignore[arg-type]
+    members = cast("dict[str, Any]", node)
     found = set(members)
     require(found - {"reason"} == _OUTCOME, f"the outcome has the members {sorted(found)}")
     accepted, escalated, reason = (members.get(n) for n in ("accepted", "escalated", "reason"))
@@ -212,7 +212,7 @@ def _item(line: bytes, index: int, identity: str) -> dict[str, Any]:
     except Fault as fault:
         raise Failed(f"item {index} cannot be read: {fault.code}") from None
     require(isinstance(node, dict), f"item {index} is no object")
-    item: dict[str, Any] = dict(node)  # type: ignore[arg-type]
+    item = {**cast("dict[str, Any]", node)}
     number, status = (getattr(item.get(n), "token", "") for n in ("index", "status"))
     require(number == str(index), f"item {index} says that it is {number}")
     if status in ("200", "202"):

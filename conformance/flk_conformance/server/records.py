@@ -56,6 +56,15 @@ class Submission:
         return record(self.tokens, **changes)
 
 
+UNSIGNABLE: Final = (Fault, ArithmeticError, ValueError)
+"""What is raised for members that nobody can sign, or whose verdict lies on a tie."""
+
+
+def text_of(tokens: Tokens) -> bytes:
+    """Write members as JSON text."""
+    return record(tokens)
+
+
 class Records:
     """Make records for one case; ids follow from the names of run and case alone."""
 

@@ -180,7 +180,7 @@ def _fits(tenant: Tenant, code: str | None, *, old: bool) -> bool:
 
 
 def _default_fits(mine: Tenant, theirs: Tenant, headers: list[list[str]], code: str | None) -> bool:
-    """A record without kid belongs to a default key, or to none."""
+    """Tell whether a record without kid finds its default key, or none, as in the vector."""
     named = next((value for name, value in headers if name == "X-Tenant-Id"), None)
     if named == TENANT:
         default = mine.key("HMAC")

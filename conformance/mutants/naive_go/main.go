@@ -43,7 +43,10 @@ type record struct {
 }
 
 func (r *record) float(name string) *float64 {
-	return map[string]*float64{"D_hat": &r.DHat, "budget": &r.Budget, "coh_star": &r.CohStar, "r": &r.R}[name]
+	members := map[string]*float64{
+		"D_hat": &r.DHat, "budget": &r.Budget, "coh_star": &r.CohStar, "r": &r.R,
+	}
+	return members[name]
 }
 
 func rounded(name string, x float64) (float64, error) {
@@ -145,7 +148,8 @@ func number(args object) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return object{"text": string(encode(value)), "nano": strconv.FormatInt(int64(math.Round(value*1e9)), 10)}, nil
+	nano := strconv.FormatInt(int64(math.Round(value*1e9)), 10)
+	return object{"text": string(encode(value)), "nano": nano}, nil
 }
 
 func str(args object) (any, error) {
@@ -163,7 +167,8 @@ func canon(args object) (any, error) {
 		for _, name := range floats {
 			*r.float(name) = double(values[name].(string))
 		}
-		r.MerkleRoot, r.PcsID = text(values["merkle_root"].(string)), text(values["pcs_id"].(string))
+		r.MerkleRoot = text(values["merkle_root"].(string))
+		r.PcsID = text(values["pcs_id"].(string))
 		r.ShardID = text(values["shard_id"].(string))
 		if r.Epoch, err = strconv.ParseInt(values["epoch"].(string), 10, 64); err != nil {
 			return nil, errors.New("epoch_invalid")
@@ -269,7 +274,8 @@ func verify(args object) (any, error) {
 }
 
 var ops = map[string]func(object) (any, error){
-	"canon.number": number, "canon.string": str, "canon.record": canon, "sign.hmac": sign, "verify": verify,
+	"canon.number": number, "canon.string": str, "canon.record": canon,
+	"sign.hmac": sign, "verify": verify,
 }
 
 func greeting() object {
@@ -279,7 +285,10 @@ func greeting() object {
 	}
 	return object{
 		"protocol": 1, "ops": names, "levels": []string{"core"}, "in_flight": 64,
-		"testee": object{"name": "naive-go", "version": "0", "language": "go", "runtime": runtime.Version(), "os": runtime.GOOS},
+		"testee": object{
+			"name": "naive-go", "version": "0", "language": "go",
+			"runtime": runtime.Version(), "os": runtime.GOOS,
+		},
 		"policies": object{
 			"verify.off_grid": "accept", "hmac.short_key": "reject",
 			"ed25519.small_order_key": "reject", "ed25519.equation": "cofactorless",
@@ -294,7 +303,8 @@ func answer(message object) object {
 	}
 	found, err := op(message["args"].(object))
 	if err != nil {
-		return object{"seq": message["seq"], "err": object{"code": err.Error(), "message": "refused"}}
+		problem := object{"code": err.Error(), "message": "refused"}
+		return object{"seq": message["seq"], "err": problem}
 	}
 	return object{"seq": message["seq"], "ok": found}
 }

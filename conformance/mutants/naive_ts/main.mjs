@@ -1,5 +1,5 @@
-// Sign as a day's work in JavaScript looks: the right rounding, and JSON.parse and JSON.stringify for
-// everything else. A real program, wrong on purpose: see family I of list.toml.
+// Sign as a day's work in JavaScript looks: the right rounding, and JSON.parse and JSON.stringify
+// for everything else. A real program, wrong on purpose: see family I of list.toml.
 
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { createInterface } from "node:readline";
@@ -18,7 +18,9 @@ const refuse = (code) => {
 };
 
 function rounded(member, x) {
-  if (x < 0 || x > BOUNDS[member]) refuse(Number.isFinite(x) ? "number_out_of_range" : "number_not_finite");
+  if (x < 0 || x > BOUNDS[member]) {
+    refuse(Number.isFinite(x) ? "number_out_of_range" : "number_not_finite");
+  }
   const p = x * 1e9;
   const n = Math.floor(p);
   return (p - n >= 0.5 ? n + 1 : n) / 1e9;
@@ -97,7 +99,8 @@ const OPS = {
   "canon.record": ({ entry, json, values, sig_v: version = "1" }) => {
     const record = entry === "typed" ? typed(values) : loads(json);
     const { text, body } = payload(record, Number(version));
-    const answer = { payload: Buffer.from(text).toString("hex"), sha256: sha256(text).toString("hex") };
+    const digest = sha256(text).toString("hex");
+    const answer = { payload: Buffer.from(text).toString("hex"), sha256: digest };
     return version === "1" ? answer : { ...answer, body_sha256: body };
   },
   "sign.hmac": ({ json, key, kid, sig_v: version, tenant, allow_short_key: short }) => {

@@ -259,7 +259,7 @@ def x13() -> None:
 @wrong
 def x14() -> None:
     """Send problems as plain text."""
-    wire._PROBLEM = b"content-type: text/plain\r\n"  # type: ignore[misc]
+    setattr(wire, "_PROBLEM", b"content-type: text/plain\r\n")  # noqa: B010 - it is final
 
 
 @wrong

@@ -14,8 +14,8 @@ CONTROL = Path(__file__).resolve().parents[2] / "control"
 sys.path[:0] = [str(CONTROL), str(Path(__file__).resolve().parent)]
 
 from home import write_home  # noqa: E402 - found by the line above
-from served import serve  # noqa: E402
-from wrong_rules import RULES  # noqa: E402
+from served import serve  # noqa: E402 - found by the line above
+from wrong_rules import RULES  # noqa: E402 - found by the line above
 
 
 def main() -> None:

@@ -42,7 +42,10 @@ def main(directory: str, url: str) -> None:
     for letter in box.dead():
         say("dead", letter.id, letter.status, letter.code, letter.letter.body.hex())
     signer = HmacSigner(bytes(range(32)), kid="k1")
-    with box, Client(url, signer=signer, tenant="acme", outbox=box, hooks=Hooks(on_outbox=hear)) as c:
+    with (
+        box,
+        Client(url, signer=signer, tenant="acme", outbox=box, hooks=Hooks(on_outbox=hear)) as c,
+    ):
         for line in sys.stdin:
             if line.startswith("flush"):
                 stats = c.flush(int(line.split()[1]) / 1000)

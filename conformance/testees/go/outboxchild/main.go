@@ -30,7 +30,8 @@ func main() {
 	stats := box.Stats()
 	fmt.Println("found", stats.Entries, stats.Dead)
 	for _, letter := range must(box.Dead()) {
-		fmt.Printf("dead %s %d %s %x\n", letter.ID(), letter.Status, letter.Code, letter.Letter.Body)
+		body := letter.Letter.Body
+		fmt.Printf("dead %s %d %s %x\n", letter.ID(), letter.Status, letter.Code, body)
 	}
 	key := make([]byte, 32)
 	for index := range key {
