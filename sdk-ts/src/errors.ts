@@ -64,6 +64,9 @@ export class FractalLBAError extends Error {
     const { requestId } = fields;
     super(`${code}: ${what}${requestId ? ` (request ${requestId})` : ''}`, fields);
     Object.assign(this, fields);
+    // No text form of an error shows what a server said (formats 12.12).
+    const hidden = { enumerable: false };
+    Object.defineProperties(this, { headers: hidden, body: hidden });
   }
 }
 

@@ -4,7 +4,8 @@
  *     const outbox = await openOutbox('/var/lib/producer/outbox');
  *     const client = new FractalLBAClient({ endpoints, signer, tenant, outbox });
  *
- * This is the only file that imports `node:`.
+ * This is the only file that imports `node:`. On Linux it reads /proc, to know whether the owner of
+ * a lock lives; Deno lets only programs with `--allow-all` do that.
  */
 
 import {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { type FractalLBAError, isFractalLBAError } from '../src/errors.js';
 import {
   buildRequest,
@@ -214,5 +215,16 @@ test('an outcome that contradicts itself is none', () => {
   ]) {
     const wrong = { ...response, headers: { ...headers, [`${name}`]: `${value}` } };
     assert.throws(() => readSubmitted(wrong, ID), { code: 'response_malformed' }, `${name}`);
+  }
+});
+
+test('no text form of an error shows the body or headers of a response', () => {
+  const error = refusal(400, { detail: 'd', secret: 'told-to-nobody' }, [
+    ['X-Odd', 'told-to-nobody'],
+  ]);
+  assert.ok(error.body.length > 0);
+  assert.equal(error.headers['x-odd'], 'told-to-nobody');
+  for (const text of [String(error), JSON.stringify(error), inspect(error, { depth: 9 })]) {
+    assert.ok(!text.includes('told-to-nobody'), text);
   }
 });
