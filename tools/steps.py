@@ -176,3 +176,8 @@ def testees(session: nox.Session) -> list[str]:
 def harness(session: nox.Session, *words: str) -> bool:
     """Run flk-conformance."""
     return attempt(session, "flk-conformance", *words)
+
+
+def checkout(session: nox.Session, module: str, *words: str) -> bool:
+    """Run a module of the harness from the checkout: mutants are no part of its package."""
+    return attempt(session, "python", "-m", module, *words, env={"PYTHONPATH": "conformance"})

@@ -7,6 +7,7 @@ control command of his own.
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,11 @@ def written(home: Path, *init: str, mutant: str | None = None) -> Command:
     command = [*words, "init", *init]
     subprocess.run(command, check=True, capture_output=True)
     return Command(shlex.join([*words, *(("--as", mutant) if mutant else ())]))
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end this program as an exception does, so that no server is left running."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def url_of(home: Path) -> str:

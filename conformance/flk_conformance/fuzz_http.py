@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from .checkout import url_of, written
+from .checkout import end_in_order, url_of, written
 from .places import PACKAGE, root_of
 from .server.features import load_features
 
@@ -86,6 +86,7 @@ def _fuzz(url: str, features: Path, options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Read the command line."""
+    end_in_order()
     parser = argparse.ArgumentParser("flk_conformance.fuzz_http", description=__doc__)
     add_arguments(parser)
     return execute(parser.parse_args())

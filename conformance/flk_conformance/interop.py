@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import report
-from .checkout import url_of, written
+from .checkout import end_in_order, url_of, written
 from .interop_cells import CELLS, Cell, World, masked, subset
 from .judge import FAIL, PASS
 from .places import golden_dir, root_of
@@ -324,6 +324,7 @@ def _written(subject: Subject, out: Path, seconds: float) -> list[str]:
 
 def main() -> int:
     """Read the command line."""
+    end_in_order()
     parser = argparse.ArgumentParser("flk_conformance.interop", description=__doc__)
     add_arguments(parser)
     return execute(parser.parse_args())

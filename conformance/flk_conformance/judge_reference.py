@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import cli
-from .checkout import url_of, written
+from .checkout import end_in_order, url_of, written
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -30,4 +30,5 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkout import part, url_of, written
+from .checkout import end_in_order, part, url_of, written
 from .judge import FAIL
 from .server import cases as _cases
 from .server.features import load_features
@@ -111,6 +111,7 @@ def _failing(one: WrongServer, names: Sequence[str]) -> set[str]:
 
 def main() -> int:
     """Read the command line."""
+    end_in_order()
     parser = argparse.ArgumentParser("flk_conformance.mutate_servers", description=__doc__)
     add_arguments(parser)
     return execute(parser.parse_args())

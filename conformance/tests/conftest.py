@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 CONFORMANCE = Path(__file__).resolve().parents[1]
-sys.path.append(str(CONFORMANCE))  # after what is installed: a wheel is tested where there is one
+sys.path.insert(0, str(CONFORMANCE))  # mutants and controls are of the checkout, not of a wheel
 
 from mutants.harness import tiny  # noqa: E402 - found by the line above
 

@@ -115,6 +115,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "flk_conformance", "proxy", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
     )  # fmt: skip
     assert process.stdout is not None
@@ -136,6 +137,17 @@ def test_command_ends_well_after_a_good_run(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "1 exchanges" in said
     assert "0 violations" in said
+
+
+def test_signal_to_the_whole_group_lets_the_judging_finish(tmp_path: Path) -> None:
+    options = ["--record", str(tmp_path / "run.ndjson")]
+    with RawServer(serve) as server, running("--upstream", server.url, *options) as (process, port):
+        ask(port, "/health")
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=HANG_S)
+    assert process.returncode == 0
+    assert "1 exchanges" in said
+    assert [line["type"] for line in read_record(tmp_path / "run.ndjson")][-1] == "footer"
 
 
 def test_enforce_ends_at_the_first_violation(tmp_path: Path) -> None:

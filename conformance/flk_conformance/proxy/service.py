@@ -75,6 +75,7 @@ class Judging:
         roots = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the proxy, which lets this one finish
             env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)},
         )  # fmt: skip
         self._verdict = verdict
