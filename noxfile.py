@@ -46,6 +46,13 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
 CRASH = "reference-server/tests/test_crash.py"
+SAMPLES = [
+    *(f"python sdk-python/samples/{name}.py" for name in ("submit", "submit_many")),
+    *(f"go run -C sdk-go ./samples/{name}" for name in ("submit", "submit_many")),
+    *(f"node sdk-ts/samples/{name}.mjs" for name in ("submit", "submit-many")),
+]
+"""What goes through the recording proxy; `tools/tests/test_samples.py` runs all nine."""
+
 SERVICES = {
     "chromium": "chromium",
     "mkfs.ext4": "e2fsprogs",
@@ -165,15 +172,21 @@ def conformance(session: nox.Session) -> None:
 def conformance_server(session: nox.Session) -> None:
     """The reference server judged by its URL, through crashes; every wrong server is caught."""
     install(session, "tests")
-    require(session, attempt(session, "python", "-m", "tools.judged_server"))
+    require(
+        session,
+        checkout(session, "flk_conformance.judge_reference"),
+        checkout(session, "flk_conformance.mutate_servers"),
+    )
 
 
 @nox.session(name="interop-sdk")
 def interop_sdk(session: nox.Session) -> None:
     """Three SDKs and their samples against the server through the recording proxy."""
     install(session, "tests")
-    testees(session)
-    require(session, attempt(session, "python", "-m", "tools.interop"))
+    programs = [f"--testee={path}" for path in testees(session)]
+    programs += [f"--sample={command}" for command in SAMPLES]
+    out = f"--out={session.create_tmp()}"
+    require(session, checkout(session, "flk_conformance.interop", out, *programs))
 
 
 @nox.session

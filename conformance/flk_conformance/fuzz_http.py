@@ -54,8 +54,8 @@ def execute(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="flk-fuzz-") as folder:
         home = Path(folder)
         control = written(home)
-        control.do("start")
         try:
+            control.do("start")
             return _fuzz(url_of(home), home / "server.yaml", options)
         finally:
             control.do("stop")

@@ -101,8 +101,8 @@ def _failing(one: WrongServer, names: Sequence[str]) -> set[str]:
         client = Client(target_of(url_of(home)), Pace(None))
         features = load_features(home / "server.yaml")
         cases = chosen(names, strict=False)
-        control.do("start")
         try:
+            control.do("start")
             run(Plan(features, client, cases, one.id, fresh_id(), control), told)
         finally:
             control.do("kill")

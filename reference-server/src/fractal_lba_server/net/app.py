@@ -315,7 +315,7 @@ class App:
                 exchange.tenant = tenant.id
                 return tenant
         text = "expected Authorization: Bearer with a read token of a tenant"
-        exchange.refuse(_refusal("unauthorized", text), b"www-authenticate: Bearer\r\n")
+        exchange.refuse(_refusal("unauthorized", text))
         return None
 
     # --- health
@@ -372,6 +372,8 @@ class App:
             pointer=refusal.pointer,
             **extras,
         )
+        if status == 401:  # RFC 9110 15.5.2: it names a scheme, here the read token's
+            lines += b"www-authenticate: Bearer\r\n"
         return status, body, lines
 
     def account(self, exchange: Exchange, status: int) -> None:

@@ -179,6 +179,9 @@ class Connection(HttpToolsProtocol):
             self._end(400)
 
     def on_message_begin(self) -> None:
+        if self._head_bytes == 0:  # it began in the bytes that ended the request before it
+            self._head_bytes = 1
+            self._head_since = self.loop.time()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
