@@ -194,7 +194,8 @@ def fuzz(session: nox.Session) -> None:
     """100,000 generated cases on three SDKs, each judged by the oracle; `-- --cases N` for more."""
     install(session, "tests")
     cases = session.posargs or ["--cases", "100000"]
-    require(session, harness(session, "fuzz", "--seed", "1", *cases, "--", *testees(session)))
+    programs = [word for path in testees(session) for word in ("--", path)]
+    require(session, harness(session, "fuzz", "--seed", "1", *cases, *programs))
 
 
 @nox.session

@@ -310,8 +310,8 @@ def _share(run: Run, months: list[Record]) -> None:
         row = (language, str(len(first[language])), str(new), other, str(replayed), str(same))
         table.append(row)
     account.say(
-        f"The {len(records)} months were dealt out to the SDKs for Python, Go and TypeScript, under",
-        "another shard so that they are new. Then each SDK signed and sent again what",
+        f"The {len(records)} months were dealt out to the SDKs for Python, Go and TypeScript,",
+        "under another shard so that they are new. Then each SDK signed and sent again what",
         "another one had sent. Same bytes signed, same id, same content: the server sees",
         "duplicates, whatever the language.",
     )

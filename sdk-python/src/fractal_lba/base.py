@@ -231,11 +231,14 @@ class BaseClient(Generic[TransportT, ClockT]):
         return deliver.enqueue(self._letter(self._prepare(record)))
 
     def _pump_call(self, *, deadline_ms: int | None) -> Call[None]:
-        return deliver.pump(self._deliveries, deadline_ms=deadline_ms)
+        deliveries = partial(self._deliveries, until_ms=deadline_ms)
+        return deliver.pump(deliveries, deadline_ms=deadline_ms)
 
-    def _deliveries(self, letters: Sequence[Letter]) -> list[Call[Any]]:
+    def _deliveries(self, letters: Sequence[Letter], *, until_ms: int | None) -> list[Call[Any]]:
         """Give one call for each batch, or for each letter where batches are not taken."""
         deadline_ms = self._clock.monotonic_ms() + self._total_timeout_ms
+        if until_ms is not None:
+            deadline_ms = min(deadline_ms, until_ms)
         calls: list[Call[Any]] = []
         for group in deliver.by_tenant(letters):
             if len(group) > 1 and self._state.takes_batches:

@@ -105,7 +105,8 @@ def pump(
     """Deliver what is due, again and again.
 
     With a deadline, on the clock of `Turn.monotonic_ms`, until then or until nothing is left
-    that may be sent; without one until the client is closed.
+    that may be sent; without one until the client is closed. The deadline holds for the
+    deliveries as well: `deliveries` bounds them by it.
     """
     while True:
         turn = yield Take(MAX_BATCH_LINES, MAX_BATCH_BYTES)
@@ -115,7 +116,9 @@ def pump(
         assert isinstance(due, Due)
         if due.letters:
             ids = tuple(letter.id for letter in due.letters)
-            yield Deliver(tuple(deliveries(due.letters)), ids)
+            turn = yield Deliver(tuple(deliveries(due.letters)), ids)
+            if deadline_ms is not None and turn.monotonic_ms >= deadline_ms:
+                return
             continue
         wait_ms = None if due.next_due_ms is None else due.next_due_ms - turn.now_ms
         if wait_ms is not None and wait_ms <= 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 from .errors import NotFoundError, OutboxError
@@ -22,29 +22,43 @@ DEAD_TEMPORARY: Final = "dead.tmp"
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def _write(files: Files, handle: int, data: bytes, offset: int) -> None:
+@contextmanager
+def _spending() -> Iterator[None]:
+    """Turn the errors of a full disk into `outbox_full`."""
     try:
-        files.pwrite(handle, data, offset)
+        yield
     except OSError as error:
         if error.errno in _DISK_FULL:
-            files.truncate(handle, offset)
             raise OutboxError("outbox_full", f"outbox: {error.strerror}") from error
+        raise
+
+
+def _write(files: Files, handle: int, data: bytes, offset: int) -> None:
+    """Write at the end of a file. What a full disk took of it is cut off again."""
+    try:
+        with _spending():
+            files.pwrite(handle, data, offset)
+    except OutboxError:
+        files.truncate(handle, offset)
         raise
 
 
 def _create(files: Files, name: str) -> int:
+    """Create a file whose name is durable."""
+    with _spending():
+        handle = files.create(name)
     try:
-        return files.create(name)
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise OutboxError("outbox_full", f"outbox: {error.strerror}") from error
+        files.fsync_dir()
+    except OSError:
+        files.close(handle)
         raise
+    return handle
 
 
 class LogFile:
     """Append to the current log file, with one fsync for all who wait (group commit).
 
-    Every method is called with `lock` held; only `sync` lets it go, while it waits.
+    Every method is called with `lock` held; only `sync` and `wait_for_sync` let it go.
     """
 
     def __init__(self, files: Files, lock: threading.Condition) -> None:
@@ -55,14 +69,13 @@ class LogFile:
         self._written = 0
         self._synced = 0
         self._failure: OSError | None = None
-        self.syncing = False
+        self._syncing = False
         self.name = ""
 
     def create(self, name: str) -> None:
         """Go on in a new file; nobody may be syncing the old one."""
         with self.guarded():
             handle = _create(self._files, name)
-            self._files.fsync_dir()
         self.stop()
         self._handle, self.name, self._offset = handle, name, 0
 
@@ -89,13 +102,20 @@ class LogFile:
         wanted = self._written
         while self._synced < wanted:
             handle, target = self._open_handle(), self._written
-            if self.syncing:
+            if self._syncing:
                 self._lock.wait()
                 continue
             failure = self._sync_unlocked(handle)
             if failure is not None:
                 self._fail(failure)
             self._synced = max(self._synced, target)
+
+    def wait_for_sync(self) -> bool:
+        """Let the lock go until nobody is syncing; say whether it was let go."""
+        waited = self._syncing
+        while self._syncing:
+            self._lock.wait()
+        return waited
 
     def sync_now(self) -> None:
         """Make all durable without letting the lock go."""
@@ -125,7 +145,7 @@ class LogFile:
             self._fail(error)
 
     def _sync_unlocked(self, handle: int) -> OSError | None:
-        self.syncing = True
+        self._syncing = True
         self._lock.release()
         try:
             self._files.fsync(handle)
@@ -133,7 +153,7 @@ class LogFile:
             return error
         finally:
             self._lock.acquire()
-            self.syncing = False
+            self._syncing = False
             self._lock.notify_all()
         return None
 
@@ -201,7 +221,9 @@ class DeadFile:
         self._append(encode({"t": "release", "id": id, "reason": reason}))
         self.live_bytes -= self._places.pop(id)[1]
         if self._size > 2 * self.live_bytes + FILE_BYTES:
-            self.rewrite(self)
+            # On a full disk the letter has gone all the same, and the garbage can wait.
+            with suppress(OutboxError):
+                self.rewrite(self)
 
     def rewrite(self, readable: Iterable[str], *, aside: str | None = None) -> None:
         """Write the readable letters to a new file and put it in the place of the old one.
@@ -211,8 +233,10 @@ class DeadFile:
         """
         frames = {id: self._files.read_at(DEAD_LOG, *self._places[id]) for id in readable}
         self.stop()
-        handle = self._files.create(DEAD_TEMPORARY)
-        write_new(self._files, DEAD_TEMPORARY, handle, b"".join(frames.values()))
+        # Its name is durable before the old file loses its own.
+        handle = _create(self._files, DEAD_TEMPORARY)
+        with _spending():
+            write_new(self._files, DEAD_TEMPORARY, handle, b"".join(frames.values()))
         if aside is not None:
             self._files.rename(DEAD_LOG, aside)
             self._files.fsync_dir()
@@ -247,8 +271,7 @@ class DeadFile:
             if DEAD_LOG in self._files.names():
                 self._handle = self._files.open(DEAD_LOG)
             else:
-                self._handle = self._files.create(DEAD_LOG)
-                self._files.fsync_dir()
+                self._handle = _create(self._files, DEAD_LOG)
         return self._handle
 
 

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from .errors import OutboxError
+from .canonical import MAX_SAFE_INTEGER, parse_value
+from .errors import OutboxError, ValidationError
 
 FILE_BYTES: Final = 8 * 2**20
 """A log file that has reached this size gets a successor before the next `put`."""
@@ -49,6 +50,9 @@ time for which a server remembers ids."""
 
 LOCK_SETTLE_MS: Final = 10_000
 """A lock file that cannot be read counts as stale once it is older than this."""
+
+LAST_ID: Final = 2**64 - 1
+"""The last id of all; it is never given out, as nothing comes after it."""
 
 TYPES: Final = frozenset({"put", "sent", "ack", "hold", "dead", "release"})
 DEAD_LOG: Final = "dead.log"
@@ -104,11 +108,13 @@ def read_frame(data: bytes, offset: int = 0) -> Framed | None:
         return None
     length, checksum = _HEAD.unpack_from(data, offset)
     text = data[start : start + length]
-    if not 0 < length <= MAX_FRAME_BYTES or len(text) < length or zlib.crc32(text) != checksum:
+    if length > MAX_FRAME_BYTES or len(text) < length or not text.startswith(_MARK):
+        return None
+    if zlib.crc32(text) != checksum:
         return None
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = parse_value(text, max_bytes=MAX_FRAME_BYTES)
+    except ValidationError:
         return None
     return Framed(offset, _HEAD.size + length, value) if _is_known(value) else None
 
@@ -122,7 +128,8 @@ def _is_known(value: Any) -> bool:
         return True
     texts = all(isinstance(value.get(name), str) for name in ("pcs_id", "key", "body"))
     named = all(isinstance(value.get(name, ""), str) for name in ("kid", "tenant", "from"))
-    return texts and named and type(value.get("at")) is int
+    at = value.get("at")
+    return texts and named and type(at) is int and abs(at) <= MAX_SAFE_INTEGER
 
 
 def scan(data: bytes) -> Scan:
@@ -244,6 +251,11 @@ class DeadLetter:
         return cls(letter, number, frame["code"], frame["reason"], frame["response"])
 
 
+def id_after(id: int) -> int:
+    """Give the id after one; nothing comes after the last."""
+    return min(id + 1, LAST_ID)
+
+
 def log_name(first_id: int) -> str:
     """Name the log file whose first id is `first_id`."""
     return f"outbox-{first_id:016x}.log"
@@ -310,7 +322,7 @@ class Recovery:
 
     def half_requeued(self) -> list[str]:
         """Name dead letters that a live entry replaced just before the crash."""
-        return [e.came_from for e in self.entries.values() if e.came_from in self.dead]
+        return sorted({e.came_from for e in self.entries.values() if e.came_from in self.dead})
 
     def _scan(self, name: str, data: bytes, *, may_be_torn: bool) -> Scan:
         found = scan(data)
@@ -327,7 +339,7 @@ class Recovery:
             self.corrupt.append(name)
 
     def _see(self, id: str) -> None:
-        self.next_id = max(self.next_id, int(id, 16) + 1)
+        self.next_id = max(self.next_id, id_after(int(id, 16)))
 
 
 # --- space ---------------------------------------------------------------------------------
