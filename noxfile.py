@@ -141,7 +141,7 @@ def sdk(session: nox.Session) -> None:
 @nox.session
 def golden(session: nox.Session) -> None:
     """Vectors: the oracle writes the same bytes again, others' agree, packages hold them."""
-    install(session, "tests")
+    install(session, "tests", "build")
     go(session)
     node(session)
     require(

@@ -10,12 +10,13 @@ use Digest::SHA  qw(hmac_sha256 sha256 sha256_hex);
 use MIME::Base64 qw(encode_base64);
 use POSIX        ();
 
-# POSIX::strtod rounds rightly, which "$token + 0" does not, but reads the comma of a locale.
+# POSIX::strtod is the C library's, which rounds rightly, and follows the locale's decimal point.
 POSIX::setlocale(POSIX::LC_ALL(), 'C');
 
 my $TEXT_BYTES_MAX = 65_536;              # canonical 3.9(1): a JSON text
 my $DEPTH_MAX      = 32;                  # canonical 3.9(2): nested containers
 my $INTEGER_MAX    = 9007199254740991;    # canonical 3.1, 4.4: the epoch, any integer token
+my $SHARD_BYTES_MAX = 256;                # canonical 3.1: shard_id in UTF-8
 my $KEY_BYTES_MIN  = 32;                  # canonical 3.6(4): an HMAC key
 my %FLOAT_MAX      = (D_hat => 3.5, budget => 1, coh_star => 1.05, r => 1);    # canonical 3.1
 my @SIGNED         = qw(D_hat budget coh_star epoch merkle_root pcs_id r shard_id);
@@ -30,6 +31,8 @@ sub refuse ($code, $message) { die {code => $code, message => $message} }
 
 # --- canonical 3.2: numbers -------------------------------------------------------------------
 
+sub double_of ($token) { return scalar POSIX::strtod($token) }
+
 sub nano ($member, $x) {
     refuse('number_not_finite', "$member: expected a finite number, got $x") if $x - $x != 0;
     my $max = $FLOAT_MAX{$member};
@@ -39,13 +42,25 @@ sub nano ($member, $x) {
     return $p - $n >= 0.5 ? $n + 1 : $n;
 }
 
-# The fewest digits that read back as the double, in the form of ECMAScript.
+# The fewest digits that read back as a double above 0, and the exponent of the first.
+sub shortest ($x) {
+    for my $more (0 .. 16) {
+        my ($digits, $e) = sprintf("%.${more}e", $x) =~ /^(.*)e(.*)$/;
+        $digits =~ tr/.//d;
+        # Beside a power of two the nearest digits may fail where the next ones above read back.
+        for my $try ($digits, $digits + 1) {
+            return ($try, $e) if double_of("${try}e" . ($e - $more)) == $x;
+        }
+    }
+}
+
+# The text of ECMAScript.
 sub number_text ($x) {
     return '0' if $x == 0;
-    my ($text) = grep { POSIX::strtod($_) == $x } map { sprintf "%.${_}e", $x } 0 .. 16;
-    my ($sign, $first, $more, $e) = $text =~ /^(-?)(.)\.?([0-9]*)e(.*)$/;
-    return $sign . $first . ($more && ".$more") . sprintf 'e%+d', $e if $e < -6 || $e > 20;
-    my $digits = $e < 0 ? '0' x -$e . "$first$more" : "$first$more";
+    my ($digits, $e) = shortest(abs $x);
+    my $sign = $x < 0 ? '-' : '';
+    return $sign . $digits =~ s/^(.)(?=.)/$1./r . sprintf 'e%+d', $e if $e < -6 || $e > 20;
+    $digits = '0' x -$e . $digits if $e < 0;
     my $point = $e < 0 ? 1 : $e + 1;
     $digits .= '0' x ($point - length $digits);
     return $sign . $digits =~ s/^(.{$point})(?=.)/$1./r;
@@ -68,6 +83,12 @@ sub quoted ($text) {
     $text =~ s/(["\\])/\\$1/g;
     $text =~ s/([\x00-\x1f])/'\\' . ($ESCAPES{$1} || sprintf 'u%04x', ord $1)/ge;
     return qq("$text");
+}
+
+sub check_shard_id ($text) {
+    my $length = length $text;
+    refuse('string_length', "shard_id: expected 1 to $SHARD_BYTES_MAX bytes, got $length")
+        if $length < 1 || $length > $SHARD_BYTES_MAX;
 }
 
 # --- canonical 3.9, 4: JSON text, and RFC 8785 ------------------------------------------------
@@ -123,7 +144,7 @@ sub jcs ($value) {
         my @names = sort { $key{$a} cmp $key{$b} } keys %$held;
         return '{' . join(',', map { quoted($_) . ':' . jcs($held->{$_}) } @names) . '}';
     }
-    my $x = $kind eq 'd' ? $held : POSIX::strtod($held);
+    my $x = $kind eq 'd' ? $held : double_of($held);
     my $is_integer = $kind eq 'n' && $held !~ /[.eE]/;
     refuse('number_out_of_range', "$held: not a finite double, or an integer beyond 2^53 - 1")
         if $x - $x != 0 || ($is_integer && abs $x > $INTEGER_MAX);
@@ -141,14 +162,14 @@ sub signed_members ($record) {
         refuse('member_type', $name) if index($expected, $kind) < 0;
         $signed{$name} = [$kind, $held];
         if ($expected eq 'nd') {
-            my $x = $kind eq 'd' ? $held : POSIX::strtod($held);
+            my $x = $kind eq 'd' ? $held : double_of($held);
             refuse('number_out_of_range', "$name: $held") if $kind eq 'n' && $x - $x != 0;
             $signed{$name} = ['d', nano($name, $x) / 1e9];
         }
         refuse('epoch_invalid', "epoch: $held")
             if $name eq 'epoch' && ($held !~ /^(?:0|[1-9][0-9]*)\z/ || $held > $INTEGER_MAX);
         refuse('hex_invalid', $name) if $name =~ /^[mp]/ && $held !~ /^[0-9a-f]{64}\z/;
-        refuse('string_length', $name) if $name eq 'shard_id' && $held !~ /^.{1,256}\z/s;
+        check_shard_id($held) if $name eq 'shard_id';
     }
     return %signed;
 }

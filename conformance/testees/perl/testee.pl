@@ -6,8 +6,6 @@ use JSON::PP    qw(decode_json encode_json);
 use lib $FindBin::Bin;
 use FractalLba;
 
-my $SHARD = 'shard_id';
-
 sub bytes ($hex)   { return pack 'H*', $hex }
 sub hex_of ($text) { return unpack 'H*', $text }
 sub double ($bits) { return unpack 'd>', bytes($bits) }
@@ -19,6 +17,7 @@ sub canon_number ($args) {
 
 sub canon_string ($args) {
     my $text = FractalLba::from_utf16($args->{utf16});
+    FractalLba::check_shard_id($text);
     return {utf8 => hex_of(FractalLba::quoted($text))};
 }
 
