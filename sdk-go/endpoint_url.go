@@ -95,6 +95,9 @@ func splitHost(authority string) (host, port string, err error) {
 	} else if end := strings.IndexByte(host, ':'); end >= 0 {
 		host, port = host[:end], host[end:]
 	}
+	if !strings.HasPrefix(host, "[") && strings.ContainsAny(host, "[]") {
+		valid = false
+	}
 	if port == ":" {
 		port = ""
 	}

@@ -34,7 +34,8 @@ func TestOtherURLsAreRefused(t *testing.T) {
 		"https://eu.example?", "https://eu.example#x", "https://eu.example#", "https://:443",
 		"https://eu.example:port", "https://eu.example:99999", "https://eu.example:-1",
 		"https://eu.example\n", "https://eu example", "https://eu\\.example", "https://\u00e9.example",
-		"https://[::1", "https://[::1]x", "https://[127.0.0.1]", "https://a:1:2", "https://eu.example/%zz",
+		"https://[::1", "https://[::1]x", "https://eu.example]", "https://x[::1]",
+		"https://[127.0.0.1]", "https://a:1:2", "https://eu.example/%zz",
 	} {
 		_, err := NewFleet([]Endpoint{{URL: url}}, DefaultFailover())
 		if errorCode(err) != "config_invalid" || strings.Contains(err.Error(), "secret") {

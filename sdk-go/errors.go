@@ -99,8 +99,9 @@ type Error struct {
 	HasRetryAfter bool
 	Attempts      int
 	// Headers of the answer have lower-case names; several fields of one name are joined by ", ".
-	Headers map[string]string
-	Body    []byte
+	// They and the body may hold anything, so no text form of the error shows them.
+	Headers map[string]string `json:"-"`
+	Body    []byte            `json:"-"`
 	// Stop says why a call ended: one of the stop reasons of PlanRetry, "" where none was sent.
 	Stop string
 	// Queued says that the record stays in the outbox.
@@ -117,6 +118,9 @@ func (e *Error) Error() string {
 	}
 	return text
 }
+
+// GoString is Error: the fields hold what a server sent (spec/formats.md 12.12).
+func (e *Error) GoString() string { return "fractal.Error(" + e.Error() + ")" }
 
 // Unwrap gives the cause, such as context.Canceled.
 func (e *Error) Unwrap() error { return e.Err }

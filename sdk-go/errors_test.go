@@ -155,3 +155,20 @@ func TestASecretIsACopyOfItsBytes(t *testing.T) {
 		t.Error("secrets compare by their bytes")
 	}
 }
+
+func TestNoTextOfAnErrorShowsWhatAServerSent(t *testing.T) {
+	fault := newError("forbidden", "no")
+	fault.Headers, fault.Body = map[string]string{"x-echo": "sent-header"}, []byte("sent-body")
+	written, err := json.Marshal(fault)
+	if err != nil || !strings.Contains(string(written), `"forbidden"`) {
+		t.Fatalf("%s (%v)", written, err)
+	}
+	shown := fmt.Sprintf("%v %+v %#v %s %q", fault, fault, fault, fault, fault) + string(written)
+	for _, sent := range []string{
+		"sent-header", "sent-body", fmt.Sprintf("%#v", fault.Body), "c2VudC1ib2R5",
+	} {
+		if strings.Contains(shown, sent) {
+			t.Errorf("%s shows %s", shown, sent)
+		}
+	}
+}

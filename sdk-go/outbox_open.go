@@ -85,6 +85,9 @@ func outboxSettingsOf(options []OutboxOption) (outboxSettings, error) {
 		background: true, fileBytes: outboxFileBytes,
 	}
 	for _, option := range options {
+		if option == nil {
+			return settings, newError("config_invalid", "options: expected an option, got nil")
+		}
 		option(&settings)
 	}
 	if settings.maxEntries < 1 || settings.maxBytes < 1 || settings.maxAge < time.Millisecond {

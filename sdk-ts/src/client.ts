@@ -122,6 +122,7 @@ export class FractalLBAClient {
     this.#refuseCancelled(signal);
     const level = durability === undefined ? usual : checkLevel(durability, outbox);
     const signed = await this.#prepare(record);
+    this.#refuseCancelled(signal); // a signer may take long, and what is cancelled is not kept
     const attempt = () => this.#single(signed, tenant, deadlineMs, level);
     this.#courier?.start();
     return this.#drive(this.#courier ? this.#courier.submit(signed, attempt) : attempt(), signal);
@@ -204,6 +205,7 @@ export class FractalLBAClient {
     this.#refuseCancelled();
     const courier = this.#needCourier();
     const signed = await this.#prepare(record);
+    this.#refuseCancelled();
     courier.start();
     return this.#drive(courier.enqueue(signed));
   }
@@ -364,8 +366,10 @@ export class FractalLBAClient {
   ): Promise<RawResponse | FractalLBAError> {
     if (signal.aborted) return cancelled();
     // A transport that does not listen to the signal must not keep the call.
+    let stop = (): void => {};
     const stopped = new Promise<FractalLBAError>((resolve) => {
-      signal.addEventListener('abort', () => resolve(cancelled()));
+      stop = () => resolve(cancelled());
+      signal.addEventListener('abort', stop);
     });
     const bounds = { connectTimeoutMs, attemptTimeoutMs, signal };
     try {
@@ -373,6 +377,8 @@ export class FractalLBAClient {
     } catch (error) {
       if (isFractalLBAError(error)) return error;
       throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
     }
   }
 

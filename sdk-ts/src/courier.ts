@@ -138,15 +138,25 @@ export class Courier {
         return this.#outbox.take(clock.nowMs(), effect.limit, effect.bytesMax).catch(asAnswer);
       case 'deliver':
         run.unsettled = effect.ids;
-        // The entries are settled and the events told; what is left of an error says no more.
-        await Promise.all(
-          effect.calls.map((call) => this.#client.drive(call, run.signal).catch(asAnswer)),
-        );
+        await this.#deliver(effect.calls, run);
         run.unsettled = [];
         return undefined;
       case 'doze':
         return this.#doze(effect.waitMs, run);
     }
+  }
+
+  /**
+   * Run deliveries beside each other. Their entries are settled and the events told, so what is
+   * left of an error says no more; but a foreign one, of a caller's transport, settled nothing.
+   */
+  async #deliver(calls: readonly Call<unknown>[], run: Run): Promise<void> {
+    const ends = await Promise.allSettled(
+      calls.map((call) => this.#client.drive(call, run.signal)),
+    );
+    const isForeign = (end: PromiseSettledResult<unknown>): boolean =>
+      end.status === 'rejected' && !isFractalLBAError(end.reason);
+    if (ends.some(isForeign)) await this.abandon(run);
   }
 
   /** Give back the entries of a call that was broken off: the outbox goes on with them. */

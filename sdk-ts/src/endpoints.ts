@@ -14,7 +14,7 @@
  */
 
 import { configError } from './errors.js';
-import { checkInteger, type Result } from './retry.js';
+import { checkInteger, completed, type Result } from './retry.js';
 
 /** One place to send to: https, or http on loopback; no user-info, query or fragment. */
 export interface Endpoint {
@@ -83,11 +83,20 @@ export function normalUrl(url: string): string {
   const [, scheme = '', host = '', port = '', path = ''] = URL_FORM.exec(url) ?? [];
   const [kind, name] = [scheme.toLowerCase(), host.toLowerCase()];
   const isAllowed = kind === 'https' || LOOPBACK.test(name);
-  if (!kind || !isAllowed || +port > 65_535 || !/^[!-~]+$/.test(url)) {
+  if (!kind || !isAllowed || +port > 65_535 || !/^[!-~]+$/.test(url) || !isUsable(url)) {
     throw configError('endpoint', 'https://host, or http on loopback, without user-info or query');
   }
   const shownPort = port && +port !== (kind === 'https' ? 443 : 80) ? `:${+port}` : '';
   return `${kind}://${name}${shownPort}${path.replace(/\/+$/, '')}`;
+}
+
+/** Say whether `fetch` can ask it: a host it cannot read would look like a lost connection. */
+function isUsable(url: string): boolean {
+  try {
+    return !!new URL(url);
+  } catch {
+    return false;
+  }
 }
 
 /** Start with every endpoint up, at the first eligible one (retry 27, 28). */
@@ -95,7 +104,7 @@ export function fleetOf(
   given: string | Endpoint | readonly (string | Endpoint)[],
   failover: Partial<FailoverPolicy> = {},
 ): Fleet {
-  const policy = { ...DEFAULTS, ...failover };
+  const policy = completed(DEFAULTS, failover);
   for (const [name, low] of Object.entries(LOWEST)) {
     const value = policy[name as keyof typeof LOWEST];
     if (value !== null || name !== 'failbackAfterMs') checkInteger(name, value, low);
@@ -112,6 +121,8 @@ export function fleetOf(
     throw configError('endpoints', 'each URL once');
   }
   const { allowedRegions } = policy;
+  // A text has `includes` too, which would allow every region that it holds.
+  if (allowedRegions && !Array.isArray(allowedRegions)) throw configError('regions', 'an array');
   const eligible = [...endpoints.keys()].filter(
     (index) => !allowedRegions || allowedRegions.includes(endpoints[index]?.region as string),
   );

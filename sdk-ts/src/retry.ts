@@ -43,11 +43,17 @@ const DEFAULTS: RetryPolicy = {
 /** Complete and check a policy: the default one, `none`, or own values. */
 export function retryPolicy(given: 'default' | 'none' | Partial<RetryPolicy> = {}): RetryPolicy {
   const own = given === 'none' ? { maxAttempts: 1 } : given === 'default' ? {} : given;
-  const policy = { ...DEFAULTS, ...own };
+  const policy = completed(DEFAULTS, own);
   for (const [name, value] of Object.entries(policy)) {
     checkInteger(name, value, name === 'maxAttempts' ? 1 : 0);
   }
   return policy;
+}
+
+/** Fill in defaults; undefined is the default, as where a member is absent. */
+export function completed<T extends object>(defaults: T, given: Partial<T>): T {
+  const own = Object.entries(given).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(own) };
 }
 
 /** Refuse an option that is no integer of at least `low`: `config_invalid`. */

@@ -11,6 +11,7 @@ import { jcs } from '../src/jcs.js';
 import type { ClientOptions } from '../src/options.js';
 import { type Outbox, type OutboxOptions, openOutbox } from '../src/outboxNode.js';
 import { FakeClock, outcomeBody } from '../src/testing.js';
+import { fetchTransport, type Transport } from '../src/transport.js';
 import { fails, options, record, SIGNER } from './clientParts.js';
 import { recorded, refused, ScriptedServer, type Seen, type Step } from './scriptedServer.js';
 
@@ -217,6 +218,20 @@ test('what a transport breaks leaves its entry to the outbox', () =>
     const sender = client(NOBODY, { transport: () => Promise.reject(foreign) });
     await assert.rejects(sender.submit(record()), foreign);
     assert.deepEqual([box.stats().entries, box.stats().inFlight], [1, 0]);
+  }));
+
+test('a transport that breaks once does not end the delivery of what is kept', () =>
+  withOutbox(async ({ box, client, server }) => {
+    const { url } = await server([recorded()]);
+    const real = fetchTransport();
+    let sent = 0;
+    const transport: Transport = (request, bounds) =>
+      sent++ === 0 ? Promise.reject(new TypeError('a bug of the caller')) : real(request, bounds);
+    const sender = client(url, { transport });
+    await sender.enqueue(record());
+    await sender.flush(60_000);
+    assert.equal(sent, 2);
+    assert.deepEqual([box.stats().entries, box.stats().dead], [0, 0]);
   }));
 
 // --- pauses ------------------------------------------------------------------------------------

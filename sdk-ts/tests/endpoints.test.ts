@@ -47,6 +47,9 @@ test('a URL that a record must not go to is refused, and a password in it not sh
     'https://a example', 'https://é.example', ' https://a.example', 'https://a.example\n',
     'https://[::1',
     'https://a.example/?', 'https://a.example/#',
+    'https://eu^example',
+    'https://[1:2]',
+    'https://127.0.0.256',
   ];
   for (const url of bad) {
     assert.throws(
@@ -64,6 +67,10 @@ test('options that no fleet has are refused', () => {
   assert.throws(() => fleetOf([A, `${A}/`]), CONFIG);
   assert.throws(() => fleetOf({ url: A, region: 'EU' }), CONFIG);
   assert.throws(() => fleetOf([A, B], { allowedRegions: ['eu1'] }), CONFIG);
+  const text = { allowedRegions: 'eu1' as unknown as string[] };
+  assert.throws(() => fleetOf([{ url: A, region: 'eu' }], text), CONFIG);
+  const undefinedOption = { downAfter: undefined } as unknown as { downAfter: number };
+  assert.equal(fleetOf(A, undefinedOption).policy.downAfter, 3);
   for (const bad of [
     { downAfter: 0 },
     { upAfter: 0 },

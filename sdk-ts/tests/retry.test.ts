@@ -21,6 +21,8 @@ const NOW_MS = 1_770_000_000_000;
 test('a policy is complete, and refuses what no policy has', () => {
   assert.deepEqual(POLICY, retryPolicy('default'));
   assert.equal(retryPolicy('none').maxAttempts, 1);
+  const undefinedOption = { maxAttempts: undefined } as unknown as { maxAttempts: number };
+  assert.deepEqual(retryPolicy(undefinedOption), POLICY);
   assert.equal(retryPolicy({ waitBaseMs: 0 }).waitBaseMs, 0);
   for (const bad of [
     { maxAttempts: 0 },

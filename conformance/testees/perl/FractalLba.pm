@@ -13,19 +13,19 @@ use POSIX        ();
 # POSIX::strtod is the C library's, which rounds rightly, and follows the locale's decimal point.
 POSIX::setlocale(POSIX::LC_ALL(), 'C');
 
-my $TEXT_BYTES_MAX = 65_536;              # canonical 3.9(1): a JSON text
-my $DEPTH_MAX      = 32;                  # canonical 3.9(2): nested containers
-my $INTEGER_MAX    = 9007199254740991;    # canonical 3.1, 4.4: the epoch, any integer token
-my $SHARD_BYTES_MAX = 256;                # canonical 3.1: shard_id in UTF-8
-my $KEY_BYTES_MIN  = 32;                  # canonical 3.6(4): an HMAC key
-my %FLOAT_MAX      = (D_hat => 3.5, budget => 1, coh_star => 1.05, r => 1);    # canonical 3.1
-my @SIGNED         = qw(D_hat budget coh_star epoch merkle_root pcs_id r shard_id);
-my @NO_CONTENT     = qw(attempt sent_at ft sig sig_v alg kid tenant_id);       # canonical 5.1
-my %ESCAPES        = ("\b" => 'b', "\t" => 't', "\n" => 'n', "\f" => 'f', "\r" => 'r');
-my %MEANT          = reverse %ESCAPES;
-my $SPACE          = qr/[ \t\n\r]*/;
-my $CHARACTERS     = qr{(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+};
-my $NUMBER         = qr/-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?/;
+my $TEXT_BYTES_MAX  = 65_536;              # canonical 3.9(1): a JSON text
+my $DEPTH_MAX       = 32;                  # canonical 3.9(2): nested containers
+my $INTEGER_MAX     = 9007199254740991;    # canonical 3.1, 4.4: the epoch, any integer token
+my $SHARD_BYTES_MAX = 256;                 # canonical 3.1: shard_id in UTF-8
+my $KEY_BYTES_MIN   = 32;                  # canonical 3.6(4): an HMAC key
+my %FLOAT_MAX       = (D_hat => 3.5, budget => 1, coh_star => 1.05, r => 1);    # canonical 3.1
+my @SIGNED          = qw(D_hat budget coh_star epoch merkle_root pcs_id r shard_id);
+my @NO_CONTENT      = qw(attempt sent_at ft sig sig_v alg kid tenant_id);       # canonical 5.1
+my %ESCAPES         = ("\b" => 'b', "\t" => 't', "\n" => 'n', "\f" => 'f', "\r" => 'r');
+my %MEANT           = reverse %ESCAPES;
+my $SPACE           = qr/[ \t\n\r]*/;
+my $CHARACTERS      = qr{(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+};
+my $NUMBER          = qr/-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?/;
 
 sub refuse ($code, $message) { die {code => $code, message => $message} }
 
