@@ -10,6 +10,8 @@ from golden.oracle.fault import Fault
 from golden.oracle.scanner import Number, parse_any
 
 TEXT_BYTES_MAX = 2**20
+AT_MAX = 2**53 - 1
+ID_LAST = 2**64 - 1
 TYPES = ("put", "sent", "ack", "hold", "dead", "release")
 NAME = re.compile(r"outbox-([0-9a-f]{16})\.log", re.ASCII)
 ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -47,9 +49,13 @@ def is_known(frame: Frame) -> bool:
     return (
         all(is_text(frame, n) for n in ("pcs_id", "key", "body"))
         and isinstance(at, Number)
-        and at.is_integer
+        and is_time(at)
         and all(is_text(frame, n, optional=True) for n in ("kid", "tenant", "from"))
     )
+
+
+def is_time(at: Number) -> bool:
+    return at.is_integer and at.token != "-0" and abs(int(at.token)) <= AT_MAX
 
 
 def is_letter(frame: Frame) -> bool:
@@ -98,7 +104,7 @@ class Recovery:
     def frames(self, name: str, data: bytes, newest: bool) -> list[Frame]:
         frames, gaps = scan(data)
         for frame in frames:
-            self.next_id = max(self.next_id, int(frame["id"], 16) + 1)
+            self.next_id = max(self.next_id, min(int(frame["id"], 16) + 1, ID_LAST))
         if newest and len(gaps) == 1 and gaps[0][1] == len(data):
             self.cuts.append([name, str(gaps[0][0])])
         elif gaps:

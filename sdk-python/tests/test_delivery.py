@@ -350,6 +350,49 @@ def test_a_flush_in_vain_ends_at_its_deadline(make: Make, box: Outbox) -> None:
         assert len(server.seen) > 10
 
 
+SLOW_S = 30
+
+
+def slow(clock: FakeClock, status: int = 200) -> Step:
+    """Answer every request after as long as the flush may take."""
+
+    def answer(seen: Seen) -> bytes:
+        clock.advance(SLOW_S * 1000)
+        return any_answer(seen) if status == 200 else b""
+
+    return Step(status, {}, answer, repeat=True)
+
+
+def test_a_flush_takes_nothing_after_its_deadline(
+    make: Make, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fractal_lba.deliver.MAX_BATCH_LINES", 1)
+    fill(make, box, 5)
+    clock = FakeClock()
+    with ScriptedServer([slow(clock)]) as server:
+        stats = make(server.url, box, clock=clock).flush(SLOW_S)
+        assert (len(server.seen), stats.entries, stats.in_flight) == (1, 4, 0)
+    assert box.take(clock.now_ms(), limit=9, bytes_max=10**6).in_flight == 4
+
+
+def test_a_flush_starts_no_delivery_after_its_deadline(make: Make, box: Outbox) -> None:
+    fill(make, box, 40)
+    clock = FakeClock()
+    with ScriptedServer([refused(404, "not_found"), slow(clock)]) as server:
+        stats = make(server.url, box, clock=clock, max_in_flight=4).flush(SLOW_S)
+    assert stats.in_flight == 0
+    assert stats.entries >= 40 - 4
+    assert 1 <= len([seen for seen in server.seen if seen.path == "/v1/pcs/submit"]) <= 4
+
+
+def test_a_flush_attempts_nothing_again_after_its_deadline(make: Make, box: Outbox) -> None:
+    fill(make, box, 1)
+    clock = FakeClock()
+    with ScriptedServer([slow(clock, 503)]) as server:
+        stats = make(server.url, box, clock=clock, total_timeout_s=600).flush(SLOW_S)
+    assert (len(server.seen), stats.entries, stats.in_flight) == (1, 1, 0)
+
+
 def test_while_an_endpoint_is_down_one_entry_probes(make: Make, box: Outbox) -> None:
     fill(make, box, 40)
     sizes: list[int] = []

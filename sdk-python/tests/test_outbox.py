@@ -79,7 +79,7 @@ letters = st.builds(
     key=st.text("0123456789abcdef", min_size=64, max_size=64),
     kid=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     tenant=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
-    at_ms=st.integers(0, 2**53),
+    at_ms=st.integers(1 - 2**53, 2**53 - 1),
     body=st.text(st.characters(exclude_categories=["Cs"]), max_size=300).map(str.encode),
     came_from=st.none() | st.just("0000000000000009"),
 )
@@ -117,9 +117,36 @@ def test_an_unknown_frame_is_damage(value: object) -> None:
     assert read_frame(data) is None
 
 
+def framed(text: bytes) -> bytes:
+    return len(text).to_bytes(4) + zlib.crc32(text).to_bytes(4) + text
+
+
 @pytest.mark.parametrize("text", [b"{", b"\xff\xfe", b'{"t":"ack"'])
 def test_a_frame_that_is_no_json_is_damage(text: bytes) -> None:
-    assert read_frame(len(text).to_bytes(4) + zlib.crc32(text).to_bytes(4) + text) is None
+    assert read_frame(framed(text)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"t":"ack","id":"0000000000000001","id":"0000000000000002"}',
+        b'{"t":"ack","id":"0000000000000001","x":{"a":1,"a":1}}',
+        b'{"t":"ack","id":"0000000000000001","x":NaN}',
+        b'{"t":"ack","id":"0000000000000001","x":"\\ud800"}',
+        b'{"id":"0000000000000001","t":"ack"}',
+        b'{ "t":"ack","id":"0000000000000001"}',
+        *(
+            b'{"t":"put","id":"0000000000000001","pcs_id":"","key":"","body":%b,"at":%b}' % each
+            for each in (
+                (b'"\\ud800"', b"1"), (b'""', b"9007199254740992"), (b'""', b"-0"),
+                (b'""', b"-9007199254740992"), (b'""', b"1e3"), (b'""', b"1.0"),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_frame_is_read_as_strictly_as_a_record(text: bytes) -> None:
+    assert read_frame(framed(text)) is None
+    assert live(recovered(put(1) + framed(text) + put(2))) == [1, 2]
 
 
 def test_zeros_are_no_frames() -> None:
@@ -210,6 +237,12 @@ def test_the_next_id_is_above_every_name_and_every_id_that_was_seen() -> None:
     assert recovery.next_id == 40
     recovery.feed_dead(encode(DeadLetter(replace(LETTER, id=f"{99:016x}"), 1, "", "", "").frame()))
     assert recovery.next_id == 100
+
+
+def test_nothing_comes_after_the_last_id() -> None:
+    last = 2**64 - 1
+    assert recovered(put(last)).next_id == last
+    assert recovered(put(last - 1)).next_id == last
 
 
 def test_an_entry_that_reached_the_dead_letters_is_dead_whatever_the_log_lost() -> None:

@@ -62,7 +62,7 @@ sub number_text ($x) {
     return $sign . $digits =~ s/^(.)(?=.)/$1./r . sprintf 'e%+d', $e if $e < -6 || $e > 20;
     $digits = '0' x -$e . $digits if $e < 0;
     my $point = $e < 0 ? 1 : $e + 1;
-    $digits .= '0' x ($point - length $digits);
+    $digits .= '0' x ($point - length $digits) if length $digits < $point;
     return $sign . $digits =~ s/^(.{$point})(?=.)/$1./r;
 }
 
@@ -178,7 +178,6 @@ sub signed_members ($record) {
 sub payload ($record, $version) {
     my %signed = signed_members($record);
     return jcs(['o', \%signed]) if $version == 1;
-    $record->{$_} || refuse('member_missing', $_) for qw(alg kid tenant_id);
     my %whole = (%$record, %signed);
     delete $whole{sig};
     my $body = sha256_hex(jcs(['o', \%whole]));
@@ -190,9 +189,13 @@ sub sign_hmac ($record, $key, %with) {
     refuse('key_unusable', "key: expected $KEY_BYTES_MIN bytes or more")
         if length $key < $KEY_BYTES_MIN && !$with{allow_short_key};
     my %sent = (%$record);
+    delete @sent{qw(sig sig_v alg kid tenant_id)};
     @sent{qw(alg kid)} = (['s', 'HMAC'], ['s', $with{kid}]) if defined $with{kid};
-    $sent{sig_v} = ['n', 2] if $with{version} == 2;
-    $sent{tenant_id} = ['s', $with{tenant}] if $with{version} == 2 && defined $with{tenant};
+    if ($with{version} == 2) {
+        $sent{sig_v} = ['n', 2];
+        $sent{tenant_id} = ['s', $with{tenant}] if defined $with{tenant};
+        $sent{$_} || refuse('member_missing', $_) for qw(alg kid tenant_id);
+    }
     my ($payload) = payload(\%sent, $with{version});
     my $sig = encode_base64(hmac_sha256(sha256($payload), $key), '');
     return ($sig, jcs(['o', {%sent, signed_members(\%sent), sig => ['s', $sig]}]));

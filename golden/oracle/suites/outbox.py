@@ -12,8 +12,8 @@ from golden.oracle.emit import Flag, Stream, Suite
 FLAGS = {
     "Corrupt": Flag("Damage that is no torn tail.", ("formats 11.8",)),
     "Dead": Flag("Dead letters.", ("formats 11.6",)),
-    "Frame": Flag("What a frame is.", ("formats 11.2", "formats 11.3", "formats 11.4")),
-    "Ids": Flag("Ids never repeat.", ("formats 11.9",)),
+    "Frame": Flag("What a frame is.", ("formats 11.2", "formats 11.3", "formats 11.4", "formats 11.20")),
+    "Ids": Flag("Ids never repeat.", ("formats 11.9", "formats 11.21")),
     "Names": Flag("Names and order of files.", ("formats 11.1", "formats 11.13")),
     "State": Flag("Which entries are live.", ("formats 11.5",)),
     "Torn": Flag("A torn tail is cut.", ("formats 11.7",)),
@@ -73,6 +73,10 @@ def suites() -> list[Suite]:
     s.add("outbox/ids-from-ack", "Ids", {"files": {FIRST: (put(1) + mark("ack", 77)).hex()}})
     s.add("outbox/ids-from-dead", "Ids", {"files": {FIRST: put(1).hex(), DEAD: letter(500).hex()}})
     s.add("outbox/ids-large", "Ids", {"files": {FIRST: put(2**53 + 1).hex()}})
+    s.add("outbox/ids-last", "Ids", {"files": {FIRST: put(2**64 - 1).hex()}})
+    s.add("outbox/ids-last-but-one", "Ids", {"files": {FIRST: put(2**64 - 2).hex()}})
+    s.add("outbox/ids-last-from-name", "Ids", {"files": {"outbox-ffffffffffffffff.log": ""}})
+    s.add("outbox/ids-last-from-dead", "Ids", {"files": {FIRST: put(1).hex(), DEAD: letter(2**64 - 1).hex()}})
     sums = []
     for kind, folder in (("crc32", "outbox"), ("crc32c", "server")):
         sums.append(Suite(f"{folder}/{kind}.json", f"checksum.{kind}", "suites/outbox.py", SUM_FLAGS, partial(checksum, kind)))
@@ -155,6 +159,21 @@ def frames(add: Any) -> None:
     bad("array", b'["ack"]')
     bad("not-json", b'{"t":"ack","id":"0000000000000001"')
     bad("invalid-utf8", b'{"t":"ack","id":"0000000000000001","x":"\xff"}')
+    bad("type-second", b'{"id":"0000000000000001","t":"ack"}')
+    bad("space-before-type", b'{ "t":"ack","id":"0000000000000001"}')
+    bad("name-twice", b'{"t":"ack","id":"0000000000000009","id":"0000000000000001"}')
+    bad("name-twice-escaped", b'{"t":"ack","id":"0000000000000001","\\u0069d":"0000000000000001"}')
+    bad("name-twice-inside", b'{"t":"ack","id":"0000000000000001","x":{"a":1,"a":2}}')
+    bad("nan", b'{"t":"ack","id":"0000000000000001","x":NaN}')
+    bad("infinity", b'{"t":"ack","id":"0000000000000001","x":-Infinity}')
+    bad("too-deep", b'{"t":"ack","id":"0000000000000001","x":' + b"[" * 32 + b"]" * 32 + b"}")
+    bad("lone-surrogate", b'{"t":"ack","id":"0000000000000001","x":"\\ud800"}')
+    bad("put-body-lone-surrogate", put_text(5, body="\\udc00"))
+    bad("put-name-twice", put_text(5, body='","body":"'))
+    for case, at in {"2-53": str(2**53), "minus-2-53": str(-(2**53)), "huge": "9" * 30, "exponent": "1e3", "minus-zero": "-0"}.items():
+        bad(f"put-at-{case}", put_text(5, at=at))
+    for case, at in {"largest": str(2**53 - 1), "smallest": str(1 - 2**53), "zero": "0"}.items():
+        add(f"frame-put-at-{case}", "Frame", first=put(1, at=at))
     for member in ("pcs_id", "key", "body", "at"):
         bad(f"put-without-{member.replace('_', '-')}", put_text(5, **{member: ""}))
     bad("put-body-object", put_text(5).replace(b'"body":"{\\"x\\":1}"', b'"body":{"x":1}'))
@@ -184,6 +203,8 @@ def dead(add: Any) -> None:
     add("dead-only", "Dead", dead=letter(1) + letter(2))
     add("dead-status-number", "Dead", first=put(2), dead=letter(1, status="409") + letter(3))
     add("dead-without-put", "Dead", first=put(2), dead=letter(1, put="") + letter(3))
+    add("dead-put-at-2-53", "Dead", first=put(2), dead=letter(1, put=put_text(1, at=str(2**53)).decode()) + letter(3))
+    add("dead-response-lone-surrogate", "Dead", first=put(2), dead=letter(1, response='"\\ud800"') + letter(3))
     add("dead-bad-put", "Dead", first=put(2), dead=letter(1, put='{"t":"put"}') + letter(3))
     add("dead-release-unknown", "Dead", first=put(2), dead=mark("release", 9))
     add("dead-ack-in-dead-log", "Dead", first=put(2), dead=letter(1) + mark("ack", 1))

@@ -10,6 +10,7 @@ import math
 import random as chance
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from . import deliver

@@ -1,4 +1,4 @@
-"""The durable outbox: what `outbox.py` decides, carried out on what `store.py` offers.
+"""The durable outbox: what `outbox.py` and `schedule.py` decide, carried out on `logs.py`.
 
 One promise is owned here: `put` returns after the frame is durable, and what was put stays on
 disk, live or among the dead letters, until the server has acknowledged it or an operator has
@@ -18,7 +18,8 @@ from typing import Final, Self
 
 from .errors import ConfigError, OutboxError
 from .hooks import OutboxEvent, log
-from .journal import DeadFile, LogFile, settle_names
+from .journal import DeadFile, settle_names
+from .logs import Logs
 from .outbox import (
     DEAD_LOG,
     MAX_AGE_MS,
@@ -29,12 +30,8 @@ from .outbox import (
     Letter,
     Owner,
     Recovery,
-    Space,
-    encode,
     first_id_of,
     full_error,
-    log_name,
-    read_frame,
 )
 from .schedule import Acknowledge, Bury, Due, Group, Later, Pause, Schedule, Verdict
 from .store import DirectoryFiles, Files, acquire_lock, release_lock, this_process
@@ -84,14 +81,12 @@ class Outbox:
         self._max_age_ms = max_age_ms
         # Not reentrant: `LogFile.sync` must be able to let it go.
         self._lock = threading.Condition(threading.Lock())
-        self._log = LogFile(files, self._lock)
-        self._dead = DeadFile(files)
-        self._space = Space()
-        self._entries: dict[str, Entry] = {}
         self._schedule = Schedule(width_max=WIDTH_MAX)
+        self._logs = Logs(files, self._lock, moved=self._schedule.move, lost=self._lose)
+        self._log = self._logs.log
+        self._dead = DeadFile(files)
         self._corrupt: list[str] = []
         self._unreadable = 0
-        self._next_id = 1
         self._closed = False
         self._events: list[OutboxEvent] = []
         self._tell: Callable[[OutboxEvent], object] = lambda _: None
@@ -102,12 +97,13 @@ class Outbox:
     def stats(self) -> OutboxStats:
         """Count entries, dead letters and damage."""
         with self._lock:
+            entries = self._logs.entries
             return OutboxStats(
-                entries=len(self._entries),
+                entries=len(entries),
                 in_flight=self._schedule.in_flight,
                 dead=len(self._dead),
-                bytes=self._space.live_bytes + self._dead.live_bytes,
-                oldest_sent_at_ms=min((e.at_ms for e in self._entries.values()), default=None),
+                bytes=self._used_bytes(),
+                oldest_sent_at_ms=min((e.at_ms for e in entries.values()), default=None),
                 blocked=self._schedule.blocked,
                 corrupt_files=tuple(self._corrupt),
                 unreadable_frames=self._unreadable,
@@ -124,13 +120,17 @@ class Outbox:
         One that is older than `max_age` comes back as `outbox_expired`. Raises NotFoundError.
         """
         with self._reporting(wake=True):
+            self._logs.rotate_if_full()  # it may let the lock go: the letter is looked up after it
             with self._log.guarded():
                 letter = self._dead.read(id).letter
-            new = self._append_put(replace(letter, came_from=id))
-            self._log.sync_now()
-            with self._log.guarded():
-                self._dead.drop(id, "requeued")
-            self._schedule.add(self._entries[new.id])
+            new = self._logs.put(replace(letter, came_from=id))
+            entry = self._logs.entries[new.id]
+            try:
+                self._drop_dead(id, "requeued")
+            except OutboxError:
+                self._logs.release(entry, "release", reason="not requeued")
+                raise
+            self._schedule.add(entry)
             self._note("requeued", new.id)
         return new.id
 
@@ -139,10 +139,7 @@ class Outbox:
         with self._reporting():
             with self._log.guarded():
                 self._dead.read(id)
-            # Its `dead` mark in the log must not be younger than its absence here.
-            self._log.sync_now()
-            with self._log.guarded():
-                self._dead.drop(id, "purged")
+            self._drop_dead(id, "purged")
             self._note("purged", id)
 
     def close(self) -> None:
@@ -151,8 +148,7 @@ class Outbox:
             if self._closed:
                 return
             self._closed = True
-            while self._log.syncing:
-                self._lock.wait()
+            self._log.wait_for_sync()
             try:
                 if self._log.is_usable:
                     self._log.sync_now()
@@ -189,9 +185,12 @@ class Outbox:
             if letter.at_ms + self._max_age_ms <= now_ms:
                 raise OutboxError("outbox_expired", "sent_at is longer ago than max_age")
             self._check_room(len(letter.body))
-            kept = self._append_put(letter)
+            kept = self._logs.put(letter)
             self._log.sync()
-            self._schedule.add(self._entries[kept.id], in_flight=in_flight)
+            # While others had the lock it may have been moved, or signed again and released.
+            entry = self._logs.entries.get(kept.id)
+            if entry is not None:
+                self._schedule.add(entry, in_flight=in_flight)
             self._note("queued", kept.id)
         return kept
 
@@ -204,25 +203,29 @@ class Outbox:
         with self._reporting():
             self._log.check_open()
             for id in self._schedule.take(now_ms, limit=limit, bytes_max=bytes_max):
-                entry = self._entries[id]
-                letter = self._read(entry)
+                entry = self._logs.entries[id]
+                letter = self._logs.read(entry)
                 if letter is None:
                     self._lose(entry)
                 elif entry.at_ms + self._max_age_ms <= now_ms:
                     self._bury(entry, Bury(None, "outbox_expired", "older than max_age"), now_ms)
                 else:
                     letters.append(letter)
-            self._remove(list(self._space.removable()))
+            self._logs.remove_done()
             due_ms, in_flight = self._schedule.next_due_ms(), self._schedule.in_flight
         return Due(tuple(letters), due_ms, in_flight)
 
     def settle(self, id: str, verdict: Verdict, *, now_ms: int, u: float) -> None:
-        """Carry out what became of an entry in flight."""
+        """Carry out what became of an entry in flight.
+
+        Raises OutboxError `outbox_corrupt` once the outbox is closed: another may own its files.
+        """
         with self._reporting(wake=True):
-            entry = self._entries.get(id)
+            self._log.check_open()
+            entry = self._logs.entries.get(id)
             if entry is not None:
                 self._settle(entry, verdict, now_ms, u)
-                self._remove(list(self._space.removable()))
+                self._logs.remove_done()
 
     def hurry(self) -> None:
         """End all pauses and own waits, not those that a server asked for."""
@@ -233,16 +236,15 @@ class Outbox:
     def letters_of(self, kid: str | None) -> list[Letter]:
         """Read the entries that were signed with one key."""
         with self._lock:
-            entries = [entry for entry in self._entries.values() if entry.kid == kid]
-            return [letter for entry in entries if (letter := self._read(entry)) is not None]
+            entries = [entry for entry in self._logs.entries.values() if entry.kid == kid]
+            return [letter for entry in entries if (letter := self._logs.read(entry)) is not None]
 
     def release(self, id: str, reason: str) -> None:
         """Let an entry go that another one replaced."""
         with self._reporting():
-            entry = self._entries.get(id)
+            entry = self._logs.entries.get(id)
             if entry is not None:
-                self._mark("release", id, reason=reason)
-                self._forget(entry)
+                self._let_go(entry, "release", reason=reason)
 
     # --- inside, with the lock held -------------------------------------------------------------
 
@@ -261,50 +263,18 @@ class Outbox:
         self._events.append(OutboxEvent(kind, id, code))
 
     def _check_room(self, body_bytes: int) -> None:
-        if len(self._entries) + len(self._dead) >= self._max_entries:
+        if len(self._logs.entries) + len(self._dead) >= self._max_entries:
             raise full_error("entries, dead letters included", self._max_entries)
-        used = self._space.live_bytes + self._dead.live_bytes
-        if used + body_bytes + PUT_OVERHEAD_BYTES > self._max_bytes:
+        if self._used_bytes() + body_bytes + PUT_OVERHEAD_BYTES > self._max_bytes:
             raise full_error("bytes, dead letters included", self._max_bytes)
 
-    def _append_put(self, letter: Letter) -> Letter:
-        self._rotate_if_full()
-        kept = replace(letter, id=f"{self._next_id:016x}")
-        entry = self._write_put(kept)
-        self._next_id += 1
-        self._entries[entry.id] = entry
-        return kept
-
-    def _write_put(self, letter: Letter) -> Entry:
-        data = encode(letter.frame())
-        offset = self._log.append(data)
-        entry = Entry.at(letter, self._log.name, offset, len(data))
-        self._space.grow(self._log.name, len(data))
-        self._space.hold(entry)
-        return entry
-
-    def _mark(self, t: str, id: str, **facts: str) -> None:
-        """Append a mark. It may be lost: without it an entry is only sent once more."""
-        try:
-            data = encode({"t": t, "id": id, **facts})
-            self._log.append(data)
-            self._space.grow(self._log.name, len(data))
-        except OutboxError as error:
-            log.warning("outbox: %s of entry %s was not written: %s", t, id, error.code)
-
-    def _read(self, entry: Entry) -> Letter | None:
-        with self._log.guarded():
-            data = self._files.read_at(entry.file, entry.offset, entry.length)
-        found = read_frame(data)
-        if found is None or found.value["t"] != "put" or found.value["id"] != entry.id:
-            return None
-        return Letter.of(found.value)
+    def _used_bytes(self) -> int:
+        return self._logs.live_bytes + self._dead.live_bytes
 
     def _settle(self, entry: Entry, verdict: Verdict, now_ms: int, u: float) -> None:
         match verdict:
             case Acknowledge(status):
-                self._mark("ack", entry.id, status=str(status))
-                self._forget(entry)
+                self._let_go(entry, "ack", status=str(status))
                 self._schedule.delivered()
                 self._schedule.resume_for(entry)
                 self._note("acknowledged", entry.id)
@@ -319,7 +289,7 @@ class Outbox:
                 self._note("postponed", entry.id)
 
     def _bury(self, entry: Entry, verdict: Bury, now_ms: int) -> None:
-        letter = self._read(entry)
+        letter = self._logs.read(entry)
         if letter is None:
             self._lose(entry)
             return
@@ -332,71 +302,29 @@ class Outbox:
             self._schedule.postpone(entry.id, Later(endpoint_down=False), now_ms, 1.0)
             self._note("postponed", entry.id, error.code)
             return
-        self._mark("dead", entry.id)
-        self._forget(entry)
+        self._let_go(entry, "dead")
         self._note("dead", entry.id, verdict.code)
 
     def _lose(self, entry: Entry) -> None:
         """Give up an entry whose frame rotted under us; it is counted and reported."""
         self._unreadable += 1
-        self._mark("release", entry.id, reason="outbox_corrupt")
-        self._forget(entry)
+        self._let_go(entry, "release", reason="outbox_corrupt")
         self._note("outbox_corrupt", entry.id, "outbox_corrupt")
 
-    def _forget(self, entry: Entry) -> None:
-        del self._entries[entry.id]
-        self._space.free(entry)
+    def _let_go(self, entry: Entry, t: str, **facts: str) -> None:
+        self._logs.release(entry, t, **facts)
         self._schedule.drop(entry.id)
 
-    # --- files ----------------------------------------------------------------------------------
+    def _drop_dead(self, id: str, reason: str) -> None:
+        """Remove a dead letter.
 
-    def _rotate_if_full(self) -> None:
-        while self._space.is_full(self._log.name):
-            if self._log.syncing:
-                self._lock.wait()
-                continue
-            self._log.sync_now()
-            self._create_log()
-            self._collect()
-
-    def _create_log(self) -> None:
-        newest = first_id_of(self._log.name)
-        if newest is not None:
-            self._next_id = max(self._next_id, newest + 1)
-        self._log.create(log_name(self._next_id))
-        self._space.start(self._log.name, 0)
-
-    def _collect(self) -> None:
-        """Remove files in which nothing is live, oldest first; carry what holds one up."""
-        self._remove(list(self._space.removable()))
-        name = self._space.to_carry()
-        while name is not None:
-            self._carry([name])
-            self._remove([name])
-            name = self._space.to_carry()
-
-    def _remove(self, names: list[str]) -> None:
-        """Remove files, oldest first; each is gone for good before the next one goes.
-
-        A younger file may hold what became of the entries in an older one.
+        Until then it outweighs the `put` in the log, so the mark that follows there must be
+        durable before: a crash may have forgotten the one that was written when it died.
         """
-        with self._log.guarded():
-            for name in names:
-                self._files.unlink(name)
-                self._files.fsync_dir()
-                self._space.forget(name)
-
-    def _carry(self, names: list[str]) -> None:
-        """Write the live entries of some files again at the end, and make that durable."""
-        for entry in [e for e in self._entries.values() if e.file in names]:
-            letter = self._read(entry)
-            if letter is None:
-                self._lose(entry)
-                continue
-            self._space.free(entry)
-            self._entries[entry.id] = moved = self._write_put(letter)
-            self._schedule.move(moved)
+        self._logs.append("dead", id)
         self._log.sync_now()
+        with self._log.guarded():
+            self._dead.drop(id, reason)
 
     # --- recovery -------------------------------------------------------------------------------
 
@@ -410,10 +338,10 @@ class Outbox:
             found.feed(name, self._files.read(name), last=name == logs[-1])
         if DEAD_LOG in names:
             found.feed_dead(self._files.read(DEAD_LOG))
-        self._take_over(found, logs)
+        self._logs.take_over(found, logs)
         self._recover_dead(found)
-        for id in sorted(self._entries):
-            self._schedule.add(self._entries[id])
+        for _, entry in sorted(self._logs.entries.items()):
+            self._schedule.add(entry)
         if found.corrupt:
             self._corrupt, self._unreadable = found.corrupt, found.unreadable
             log.warning(
@@ -421,43 +349,16 @@ class Outbox:
                 found.unreadable, ", ".join(found.corrupt),
             )  # fmt: skip
 
-    def _take_over(self, found: Recovery, logs: list[str]) -> None:
-        self._next_id = found.next_id
-        self._entries = dict(found.entries)
-        for name in logs:
-            self._space.start(name, found.sizes[name])
-        for entry in self._entries.values():
-            self._space.hold(entry)
-        damaged = [name for name in found.corrupt if name != DEAD_LOG]
-        if logs and not damaged:
-            self._log.resume(logs[-1], found.sizes[logs[-1]], cut=logs[-1] in found.cuts)
-            return
-        self._log.name = logs[-1] if logs else ""
-        self._create_log()
-        if damaged:
-            self._set_aside(logs, damaged)
-
-    def _set_aside(self, logs: list[str], damaged: list[str]) -> None:
-        """Write all that is live to the new file; then the old ones go, oldest first."""
-        self._carry(logs)
-        for name in logs:
-            if name in damaged:
-                self._files.rename(name, f"{name}.corrupt")
-                self._files.fsync_dir()
-                self._space.forget(name)
-            else:
-                self._remove([name])
-
     def _recover_dead(self, found: Recovery) -> None:
         if DEAD_LOG not in found.sizes:
             return
         self._dead.load(found.dead, found.sizes[DEAD_LOG])
         if DEAD_LOG in found.corrupt:
-            self._dead.rewrite(list(self._dead), aside=f"dead-{self._next_id:016x}.corrupt")
+            self._dead.rewrite(list(self._dead), aside=f"dead-{self._logs.next_name}.corrupt")
         elif DEAD_LOG in found.cuts:
             self._dead.cut()
         for id in found.half_requeued():
-            self._dead.drop(id, "requeued")
+            self._drop_dead(id, "requeued")
 
 
 def open_outbox(
