@@ -185,7 +185,7 @@ func (c *courier) pump(ctx context.Context, deadlineMs *int64) error {
 			return err
 		}
 		if len(due.letters) > 0 {
-			c.deliverAll(ctx, due.letters)
+			c.deliverAll(ctx, due.letters, deadlineMs)
 			if deadlineMs != nil && *deadlineMs <= c.clock.MonotonicMs() {
 				return nil
 			}
@@ -213,9 +213,13 @@ func (c *courier) pump(ctx context.Context, deadlineMs *int64) error {
 	return nil
 }
 
-// deliverAll runs the deliveries of these letters beside each other until all have ended.
-func (c *courier) deliverAll(ctx context.Context, letters []Letter) {
+// deliverAll runs the deliveries of these letters beside each other until all have ended. Each
+// has its own total bound, or until if that is earlier (spec/formats.md 11.19).
+func (c *courier) deliverAll(ctx context.Context, letters []Letter, until *int64) {
 	deadlineMs := addMs(c.clock.MonotonicMs(), c.totalMs)
+	if until != nil {
+		deadlineMs = min(deadlineMs, *until)
+	}
 	var calls []func()
 	for _, group := range byTenant(letters) {
 		if len(group) > 1 && !c.noBatches.Load() {

@@ -182,13 +182,14 @@ export class Courier {
 
   async #pump(deadlineMs?: number): Promise<void> {
     if (this.#client.closing.aborted) return;
-    await this.#client.drive(pump((letters) => this.#deliveries(letters), deadlineMs));
+    await this.#client.drive(pump((letters) => this.#deliveries(letters, deadlineMs), deadlineMs));
   }
 
   /** Give one call for each batch, or for each letter where batches are not taken. */
-  #deliveries(letters: readonly Letter[]): Call<unknown>[] {
+  #deliveries(letters: readonly Letter[], untilMs = Number.POSITIVE_INFINITY): Call<unknown>[] {
     const { state, settings } = this.#client;
-    const deadlineMs = settings.clock.monotonicMs() + settings.totalTimeoutMs;
+    // A flush bounds what it starts (formats 11.19).
+    const deadlineMs = Math.min(settings.clock.monotonicMs() + settings.totalTimeoutMs, untilMs);
     return byTenant(letters).flatMap((group): Call<unknown>[] => {
       const tenant = group[0]?.tenant;
       if (group.length > 1 && state.takesBatches) {

@@ -1,3 +1,4 @@
+// tidy: long because the stories of one courier stand together
 /** A client with an outbox: kept before it is sent, sent until it is acknowledged. */
 
 import assert from 'node:assert/strict';
