@@ -1,4 +1,4 @@
-# What signing a record needs, after spec/canonical.md alone: this is the implementation that
+# What signing a record needs, after spec/canonical.md: this is the implementation that
 # testee.pl puts to the test.
 #
 # Texts are bytes of UTF-8 all the way. A value of JSON is a pair of its kind and what it holds:
