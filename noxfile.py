@@ -90,6 +90,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Contract, SDK, server over real sockets, crashes, packages: on the installed wheels."""
     install(session, "tests")
+    testees(session)  # the demo sends through all three SDKs
     session.run("coverage", "erase", silent=True)
     server = "reference-server/tests"
     shells = (f"--ignore={server}/core", f"--ignore={server}/services")

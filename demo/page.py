@@ -154,7 +154,7 @@ def _step(number: int, step: Step, figures: dict[str, Any]) -> str:
 
 MONTHS_STEP: Final = 2
 OUTCOMES_STEP: Final = 3
-KILL_STEP: Final = 7
+KILL_STEP: Final = 8
 
 
 def _charts(number: int, figures: dict[str, Any]) -> list[str]:

@@ -77,15 +77,20 @@ def test_a_kill_meets_records_in_flight_and_loses_none(figures: dict[str, Any]) 
     (kill,) = load["kills"]
     assert 0 < kill["acknowledged"] < WINDOWS
     assert kill["in_flight"] > 0
-    assert (load["acknowledged"], load["checked"], load["same"]) == (WINDOWS, 290, 290)
+    assert (load["acknowledged"], load["checked"], load["same"]) == (WINDOWS, 338, 338)
     assert load["lost"] == 0
-    assert load["bound_95"] == pytest.approx(3 / 290)
+    assert load["bound_95"] == pytest.approx(3 / 338)
     assert len(load["answered_at_s"]) == WINDOWS
+
+
+def test_three_sdks_share_records_as_duplicates(figures: dict[str, Any]) -> None:
+    counts = {"first": 16, "duplicates": 16}
+    assert figures["languages"] == dict.fromkeys(("Python", "Go", "TypeScript"), counts)
 
 
 def test_log_is_clean_and_holds_each_record_once(figures: dict[str, Any]) -> None:
     assert figures["fsck"]["faults"] == []
-    assert figures["fsck"]["frames"] == 290
+    assert figures["fsck"]["frames"] == 338
     assert figures["frame"]["seq"] == 1
 
 
@@ -94,7 +99,7 @@ def test_account_ends_with_page_and_total(quick: tuple[Path, str]) -> None:
     last = said.strip().splitlines()[-3:]
     assert last[0] == f"Page: {out / 'index.html'}"
     assert re.fullmatch(r"Total: \d+\.\d s", last[2])
-    assert "0 of 290 lost: below 1.03 % with 95 % confidence" in said
+    assert "0 of 338 lost: below 0.89 % with 95 % confidence" in said
     assert max(len(line) for line in said.splitlines() if "/" not in line) <= 100
 
 
@@ -142,8 +147,10 @@ def test_page_names_nothing_outside_itself(page: str) -> None:
 
 
 def test_page_has_every_step_both_colour_schemes_and_a_form_for_paper(page: str) -> None:
-    assert [int(n) for n in re.findall(r"<h2>(\d)\. ", page)] == list(range(1, 9))
+    assert [int(n) for n in re.findall(r"<h2>(\d)\. ", page)] == list(range(1, 10))
     assert page.count("<svg ") == 4
+    kill = page.index("kill -9 under load")
+    assert kill < page.index("Records acknowledged over time") < page.index("<h2>9. ")
     dark = re.search(r"prefers-color-scheme: dark\) \{(.*?)\n\}", page, re.DOTALL)
     paper = re.search(r"@media print \{(.*?)\n\}", page, re.DOTALL)
     light = re.search(r":root \{(.*?)\}", page, re.DOTALL)
@@ -174,7 +181,7 @@ def test_text_of_the_account_cannot_become_markup(figures: dict[str, Any]) -> No
 def test_a_run_whose_load_never_meets_a_kill_fails_and_names_the_step(tmp_path: Path) -> None:
     done = run_demo(tmp_path / "out", "--windows", "0")
     assert done.returncode == 1
-    assert "demo failed: 7. kill -9 under load: this did not hold: " in done.stderr
+    assert "demo failed: 8. kill -9 under load: this did not hold: " in done.stderr
     assert not (tmp_path / "out" / "index.html").exists()
 
 
