@@ -199,7 +199,7 @@ class Child:
 
 def child_of(sdk: str, programs: dict[str, list[str]], directory: Path, server: Server) -> Child:
     if sdk not in programs:
-        pytest.skip(f"the tools of the {sdk} SDK are not here")
+        pytest.fail(f"the tools of the {sdk} SDK are missing; `nox -s conformance` installs them")
     return Child(programs[sdk], directory, server.url)
 
 

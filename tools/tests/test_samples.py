@@ -93,6 +93,17 @@ def test_one_record_through_three_sdks_is_recorded_once(server: RunningServer) -
     assert replays(server, 2 * len(LANGUAGES)) == [False] + [True] * 5
 
 
+def test_the_go_client_against_a_real_server(server: RunningServer) -> None:
+    """The Go test that skips where no server is named; `sdk-go` alone has none to name."""
+    name = "TestARealServerRecordsReplaysAndRefuses"
+    done = subprocess.run(
+        [found("go"), "test", "-C", str(GO), "-count", "1", "-v", "-run", f"^{name}$", "."],
+        env={**os.environ, "FLK_SERVER_URL": server.endpoint, "PCS_HMAC_KEY": server.key},
+        capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert f"--- PASS: {name}" in done.stdout, done.stdout + done.stderr
+
+
 def replays(server: RunningServer, count: int) -> list[bool]:
     """Wait for the log lines of so many submits, and say which were replayed."""
     end = time.monotonic() + LOG_S

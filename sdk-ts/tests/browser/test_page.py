@@ -79,7 +79,7 @@ def chromium(url: str, folder: Path) -> Iterator[None]:
     """Show a page until the block ends."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("chromium is missing: apt-get install chromium")
+        pytest.fail("chromium is missing: apt-get install chromium")
     quiet = [
         "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",

@@ -3,7 +3,7 @@
     pytest sdk-ts/tests/runtimes
 
 The samples run on what `npm pack` makes of the package, installed into an empty project. A runtime
-that is not found counts as skipped.
+that is not found fails.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def command(words: list[str]) -> list[str]:
     """Name the program by its path."""
     program = tool(words[0])
     if program is None:
-        pytest.skip(f"{words[0]} is not installed")
+        pytest.fail(f"{words[0]} is missing; `nox -t services` installs it")
     return [program, *words[1:]]
 
 
