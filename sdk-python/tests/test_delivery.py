@@ -32,6 +32,7 @@ from fractal_lba.errors import (
     UnavailableError,
 )
 from fractal_lba.hooks import Hooks
+from fractal_lba.http import RawResponse
 from fractal_lba.outbox import Owner
 from fractal_lba.retry import RetryPolicy
 from fractal_lba.sign import HmacSigner, sign_record
@@ -653,3 +654,48 @@ def test_a_killed_client_is_finished_by_the_next_with_the_same_bytes(directory: 
 def test_a_conflict_is_raised_as_such(make: Make, box: Outbox) -> None:
     with ScriptedServer([CONFLICTING]) as server, pytest.raises(ConflictError):
         make(server.url, box).submit(record())
+
+
+def test_a_foreign_error_of_a_transport_ends_no_delivery_for_good(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broke, done = threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: broke.set())
+    acknowledged: list[object] = []
+
+    def heard(event: Any) -> None:
+        if event.kind == "acknowledged":
+            acknowledged.append(event.id)
+            if len(acknowledged) == 2:
+                done.set()
+
+    class Breaks:
+        """Break once as a program's own transport may, then send as it should."""
+
+        calls = 0
+
+        def send(self, request: Any, **bounds: Any) -> Any:
+            self.calls += 1
+            if self.calls == 1:
+                raise TypeError("a bug of the caller")
+            if request.url.endswith("/batch"):
+                seen = Seen(request.method, "/v1/pcs/batch", {}, request.body, 0)
+                return RawResponse(200, [], batch_answer(seen))
+            return RawResponse(200, [], outcome_body(json.loads(request.body)["pcs_id"]))
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    with open_outbox(directory) as box:
+        client = Client(
+            "http://127.0.0.1:9",
+            outbox=box,
+            hooks=Hooks(on_outbox=heard),
+            **options(transport=Breaks()),
+        )
+        with client:
+            client.enqueue(record(1))
+            assert broke.wait(LONG_S)
+            client.enqueue(record(2))
+            assert done.wait(LONG_S)
+        assert box.stats().entries == 0

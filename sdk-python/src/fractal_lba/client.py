@@ -410,10 +410,18 @@ class Client(BaseClient[Transport, Clock]):
             self._spawn("courier", self._run_courier, None)
 
     def _run_courier(self, deadline_ms: None) -> None:
+        is_over = False
         try:
             self._pump(deadline_ms)
+            is_over = True
         except FractalLBAError as error:
+            is_over = True
             self._reporter.tell(OutboxEvent("outbox_corrupt", None, error.code))
+        finally:
+            # A foreign error, of a caller's transport, ends this thread alone: the next call of
+            # the client starts another, and what was in flight waits in the outbox.
+            with self._threads_lock:
+                self._has_courier = is_over
 
     def _spawn(self, name: str, function: Callable[[U], None], argument: U) -> None:
         def run() -> None:
