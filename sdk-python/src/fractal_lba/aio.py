@@ -468,13 +468,11 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
         is_over = False
         try:
             await self._pump(None)
-            is_over = True
         except FractalLBAError as error:
             is_over = True
             self._reporter.tell(OutboxEvent("outbox_corrupt", None, error.code))
         finally:
-            # As in `Client._run_courier`: after a foreign error the next call starts another.
-            self._has_courier = is_over
+            self._has_courier = is_over  # as in `Client._run_courier`
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
