@@ -61,7 +61,7 @@ func readBatch(
 	lines := bytes.Split(response.Body, []byte("\n"))
 	answers := make([]batchAnswer, len(records))
 	for index, record := range records {
-		submitted, err := readBatchLine(lines, index, response.RequestID, record, nowMs, attempts)
+		submitted, err := readBatchLine(lines, index, response, record, nowMs, attempts)
 		if err != nil {
 			answers[index].err = asError(err)
 			answers[index].err.Attempts = attempts
@@ -73,7 +73,7 @@ func readBatch(
 }
 
 func readBatchLine(
-	lines [][]byte, index int, requestID string, record *SignedRecord, nowMs int64, attempts int,
+	lines [][]byte, index int, batch *Response, record *SignedRecord, nowMs int64, attempts int,
 ) (*Submitted, error) {
 	if index >= len(lines) || len(lines[index]) == 0 {
 		return nil, noBatchLine(index, "expected an answer")
@@ -89,7 +89,7 @@ func readBatchLine(
 	if !isInteger || int64(int(status)) != status {
 		return nil, noBatchLine(index, "expected a status")
 	}
-	response, err := item.lineResponse(int(status), requestID, nowMs)
+	response, err := item.lineResponse(int(status), batch, nowMs)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,8 @@ func noBatchLine(index int, what string) *Error {
 }
 
 // lineResponse gives an item as the response that a single submit would have had.
-func (d *Document) lineResponse(status int, requestID string, nowMs int64) (*Response, error) {
+func (d *Document) lineResponse(status int, batch *Response, nowMs int64) (*Response, error) {
+	requestID := batch.RequestID
 	if problem := d.root.find("problem"); problem != nil {
 		alone := RawResponse{Status: status, Body: problem.json()}
 		if requestID != "" {
@@ -121,6 +122,9 @@ func (d *Document) lineResponse(status int, requestID string, nowMs int64) (*Res
 		if member := d.root.find(header[0]); member != nil {
 			response.Headers[header[1]] = member.headerText()
 		}
+	}
+	if watermark, given := batch.Headers["pcs-replicated"]; given {
+		response.Headers["pcs-replicated"] = watermark
 	}
 	return response, nil
 }

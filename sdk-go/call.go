@@ -41,6 +41,9 @@ type probeEffect struct {
 // tellEffect reports an event.
 type tellEffect struct{ event any }
 
+// hearEffect tells the outbox, if there is one, how far a region is replicated.
+type hearEffect struct{ watermark Position }
+
 // enterEffect waits for a free place among the calls in flight; the turn brings an error if none
 // came. The shell gives the place back when the call ends.
 type enterEffect struct{ deadlineMs int64 }
@@ -220,7 +223,7 @@ func (e *exchange[T]) send(t turn) []effect {
 
 func (e *exchange[T]) answered(t turn) []effect {
 	e.value, e.err = e.read(t)
-	effects := []effect{tellEffect{e.attemptEvent(t)}}
+	effects := append(heardIn(t), tellEffect{e.attemptEvent(t)})
 	result := e.result(t)
 	e.state.fleet = e.state.fleet.Attempted(e.sender, result, t.nowMs, t.u)
 	target := e.target(result, t)
@@ -244,6 +247,16 @@ func (e *exchange[T]) answered(t turn) []effect {
 	}
 	e.sender, e.next = target, e.slept
 	return append(effects, sleepEffect{decision.WaitMs})
+}
+
+// heardIn reads the watermark of an answer, whatever the answer is (formats 12.14).
+func heardIn(t turn) []effect {
+	if raw, isAnswer := t.answer.(*RawResponse); isAnswer {
+		if watermark, found := watermarkOf(raw.Headers); found {
+			return []effect{hearEffect{watermark}}
+		}
+	}
+	return nil
 }
 
 func (e *exchange[T]) slept(t turn) []effect {

@@ -60,8 +60,11 @@ func New(endpoint string, signer Signer, options ...Option) (*Client, error) {
 	if s.outbox != nil {
 		c.courier = &courier{
 			outbox: s.outbox, clock: s.clock, draw: s.random.Float64,
-			totalMs: milliseconds(s.call.totalTimeout),
-			single:  c.deliverSingle, batch: c.deliverBatch,
+			totalMs: milliseconds(s.call.totalTimeout), level: s.call.durability,
+			single: c.deliverSingle, batch: c.deliverBatch,
+		}
+		if s.token != nil {
+			c.courier.ask = c.askRegions
 		}
 		s.outbox.listen(func(event OutboxEvent) { c.reporter.tell(event) }, c.courier.wake)
 	}
@@ -127,7 +130,7 @@ func (c *Client) submit(
 		return nil, err
 	}
 	facts := RequestFacts{Agent: c.settings.agent, Tenant: c.settings.tenant}
-	if call.durability != Durable {
+	if call.durability != Durable && c.courier == nil {
 		facts.MinAck = call.durability
 	}
 	attempt := func() (*Submitted, error) {
@@ -238,7 +241,8 @@ func (c *Client) Enqueue(ctx context.Context, record Submittable) (string, error
 
 // Flush sends what waits in the outbox, until nothing is left that may be sent, or in vain, or the
 // time is over. Pauses end: refused credentials are tried again. What a server asked to come later
-// is not sent before that. It gives what the outbox still holds.
+// is not sent before that. With a read token it waits for what is held as well, until it is
+// replicated. It gives what the outbox still holds.
 func (c *Client) Flush(ctx context.Context, timeout time.Duration) (OutboxStats, error) {
 	if timeout <= 0 {
 		return OutboxStats{}, invalid("timeout", "a duration above 0", timeout)

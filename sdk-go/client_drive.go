@@ -4,6 +4,7 @@ package fractal
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -59,6 +60,8 @@ func (r *run) perform(e effect) any {
 		}
 	case tellEffect:
 		c.reporter.tell(e.event)
+	case hearEffect:
+		c.hear(e.watermark)
 	case enterEffect:
 		if fault := r.enter(e.deadlineMs); fault != nil {
 			return fault
@@ -77,6 +80,52 @@ func (c *Client) turn(e effect, answer any) turn {
 	}
 	now.nowMs, now.monotonicMs = c.settings.clock.NowMs(), c.settings.clock.MonotonicMs()
 	return now
+}
+
+// hear tells the outbox, if there is one, how far a region is replicated: a Position or a
+// regionStatus. What cannot be written is only heard once more.
+func (c *Client) hear(news any) {
+	if c.courier != nil {
+		_ = c.settings.outbox.hear(news)
+	}
+}
+
+// askRegions asks each endpoint that may know once how far its region is replicated.
+func (c *Client) askRegions(ctx context.Context, regions map[string]bool, timeoutMs int64) {
+	token, err := c.settings.token()
+	if err != nil {
+		return
+	}
+	fleet := c.fleet()
+	var all sync.WaitGroup
+	for index := range fleet.Len() {
+		endpoint := fleet.Endpoint(index)
+		if fleet.Eligible(index) && (endpoint.Region == "" || regions[endpoint.Region]) {
+			all.Go(func() { c.askRegion(ctx, endpoint, &token, timeoutMs) })
+		}
+	}
+	all.Wait()
+}
+
+func (c *Client) askRegion(ctx context.Context, endpoint Endpoint, token *Secret, timeoutMs int64) {
+	facts := RequestFacts{Agent: c.settings.agent, Tenant: c.settings.tenant, Token: token}
+	request, err := RegionStatusRequest(facts.at(endpoint.URL, 1))
+	if err != nil {
+		return
+	}
+	raw, isAnswer := c.send(ctx, request, timeoutMs, timeoutMs).(*RawResponse)
+	if !isAnswer {
+		return
+	}
+	if raw.Status == 200 {
+		// First: it knows which entries stand in a region_epoch that the header only names.
+		if status, readable := readRegionStatus(raw.Body); readable {
+			c.hear(status)
+		}
+	}
+	if watermark, found := watermarkOf(raw.Headers); found {
+		c.hear(watermark)
+	}
 }
 
 // send gives a *RawResponse or an *Error.

@@ -176,23 +176,19 @@ func TestWhatIsRefusedHereIsNotKeptAndWhatIsNotKeptIsNotSent(t *testing.T) {
 	same(t, "connections", connections, 0)
 }
 
-func TestALevelAboveDurableIsNotForAnOutbox(t *testing.T) {
+func TestAnOutboxKeepsToTheLevelThatItCanRelease(t *testing.T) {
 	box := openBox(t, boxPath(t))
-	_, err := fractal.New(
-		"https://a.example",
-		nil,
-		fractal.WithOutbox(box),
-		fractal.WithDurability(fractal.Replicated),
-	)
-	same(t, "constructor", errors.Is(err, fractal.ErrConfig), true)
+	for _, level := range []string{fractal.Witnessed, "local"} {
+		_, err := fractal.New("https://a.example", nil, fractal.WithOutbox(box),
+			fractal.WithDurability(level))
+		same(t, "constructor, "+level, errors.Is(err, fractal.ErrConfig), true)
+	}
 	c, _ := client(t, "https://a.example", fractal.WithOutbox(box))
-	same(
-		t,
-		"call",
-		fails(t, c, record(1), fractal.WithDurability(fractal.Replicated)).Code,
-		"config_invalid",
-	)
-	_, err = c.Flush(t.Context(), 0)
+	for _, level := range []string{fractal.Replicated, fractal.Witnessed, "local"} {
+		fault := fails(t, c, record(1), fractal.WithDurability(level))
+		same(t, "call, "+level, fault.Code, "config_invalid")
+	}
+	_, err := c.Flush(t.Context(), 0)
 	same(t, "no time", errors.Is(err, fractal.ErrConfig), true)
 	holds(t, "after all that", box, 0, 0)
 }

@@ -13,6 +13,12 @@ import (
 // deliveryWorkersMax is how many entries are sent beside each other where batches are not taken.
 const deliveryWorkersMax = 16
 
+// askEveryMs is how often a region is asked how far it is replicated, while something is held.
+const askEveryMs = 5_000
+
+// askTimeoutMs is how long an endpoint has to say how far it is replicated.
+const askTimeoutMs = 2_000
+
 // courier carries letters between a client and its outbox. The client makes one of the fields up
 // to `batch`, calls Outbox.listen with its own `tell` and the courier's `wake`, and runs one `pump`
 // in the background if the outbox wants that. A courier ends with the context that it is given.
@@ -20,12 +26,16 @@ type courier struct {
 	outbox *Outbox
 	clock  Clock
 	draw   func() float64
+	// level is the durability at which an entry is released.
+	level string
 	// totalMs is the total bound of one call.
 	totalMs int64
 	// single and batch are one exchange each, until the deadline on the monotonic clock. A batch
 	// gives one answer for each letter.
 	single func(ctx context.Context, letter Letter, deadlineMs int64) (*Submitted, error)
 	batch  func(ctx context.Context, letters []Letter, deadlineMs int64) ([]batchAnswer, error)
+	// ask asks these regions how far they are replicated, and tells the outbox; nil if it cannot.
+	ask func(ctx context.Context, regions map[string]bool, timeoutMs int64)
 
 	noBatches atomic.Bool
 	lock      sync.Mutex
@@ -86,7 +96,8 @@ func (c *courier) enqueue(letter Letter) (string, error) {
 }
 
 // flush sends what waits, until nothing is left that may be sent, or in vain. Pauses end: refused
-// credentials are tried again. What a server asked to come later is not sent before that.
+// credentials are tried again. What a server asked to come later is not sent before that. With a
+// read token it waits for what is held as well.
 func (c *courier) flush(ctx context.Context, timeoutMs int64) (OutboxStats, error) {
 	deadlineMs := addMs(c.clock.MonotonicMs(), timeoutMs)
 	c.outbox.hurry()
@@ -121,7 +132,7 @@ func (c *courier) deliver(
 	verdict := Verdict{Kind: Later, EndpointUp: true}
 	defer func() { c.settle(id, verdict) }()
 	submitted, err = attempt()
-	verdict = verdictFor(submitted, err)
+	verdict = verdictFor(submitted, err, c.level)
 	if known, is := err.(*Error); is {
 		known.Queued = verdict.Kind == Later || verdict.Kind == Pause
 	}
@@ -147,7 +158,7 @@ func (c *courier) deliverBatch(ctx context.Context, letters []Letter, deadlineMs
 	}()
 	answers, err := c.batch(ctx, letters, deadlineMs)
 	if err != nil {
-		verdict := verdictFor(nil, err)
+		verdict := verdictFor(nil, err, c.level)
 		if refusesBatches(err) {
 			c.noBatches.Store(true)
 			verdict = Verdict{Kind: Later, EndpointUp: true}
@@ -162,7 +173,7 @@ func (c *courier) deliverBatch(ctx context.Context, letters []Letter, deadlineMs
 		if answer.err != nil {
 			verdicts[index] = verdictOf(answer.err)
 		} else {
-			verdicts[index] = Verdict{Kind: Acknowledge, Status: answer.submitted.Raw.Status}
+			verdicts[index] = JudgeRecorded(c.level, answer.submitted)
 		}
 		readable = readable || answer.err == nil || !isUnreadable(answer.err)
 	}
@@ -171,10 +182,38 @@ func (c *courier) deliverBatch(ctx context.Context, letters []Letter, deadlineMs
 	}
 }
 
-// pump delivers what is due, again and again. With a deadline, on the monotonic clock, until then
-// or until nothing is left that may be sent; without one until the context ends. Its error is that
-// of a closed outbox.
+// asking is when to ask the next time: every 5 s while something is held, a flush at once.
+type asking struct {
+	atOnce  bool
+	isAsked bool  // something is held
+	atMs    int64 // on the monotonic clock
+}
+
+// look says whether to ask now.
+func (a *asking) look(held int, monotonicMs int64) bool {
+	if held == 0 {
+		a.isAsked = false
+		return false
+	}
+	if !a.isAsked {
+		a.isAsked, a.atMs = true, monotonicMs
+		if !a.atOnce {
+			a.atMs = addMs(monotonicMs, askEveryMs)
+		}
+	}
+	if monotonicMs < a.atMs {
+		return false
+	}
+	a.atMs = addMs(monotonicMs, askEveryMs)
+	return true
+}
+
+// pump delivers what is due, again and again, and asks how far regions are replicated where that
+// helps. With a deadline, on the monotonic clock, until then or until nothing is left that may be
+// sent or, if it can ask, that is held; without one until the context ends. Its error is that of a
+// closed outbox.
 func (c *courier) pump(ctx context.Context, deadlineMs *int64) error {
+	ask := asking{atOnce: deadlineMs != nil}
 	d := &doze{}
 	c.lieDown(ctx, d)
 	defer c.getUp(d)
@@ -184,33 +223,72 @@ func (c *courier) pump(ctx context.Context, deadlineMs *int64) error {
 		if err != nil {
 			return err
 		}
+		nowMs := c.clock.MonotonicMs()
+		isLate := deadlineMs != nil && *deadlineMs <= nowMs
+		asks := c.ask != nil && !isLate && ask.look(due.held, nowMs)
+		if asks {
+			timeoutMs := int64(askTimeoutMs)
+			if deadlineMs != nil {
+				timeoutMs = min(timeoutMs, *deadlineMs-nowMs)
+			}
+			c.askAll(ctx, due.letters, timeoutMs)
+		}
 		if len(due.letters) > 0 {
 			c.deliverAll(ctx, due.letters, deadlineMs)
 			if deadlineMs != nil && *deadlineMs <= c.clock.MonotonicMs() {
 				return nil
 			}
+		}
+		if asks || len(due.letters) > 0 {
 			continue
 		}
-		waitMs, bounded := due.nextDueMs-c.clock.NowMs(), due.hasNext
-		if waitMs <= 0 {
-			bounded = false // due, but no room until something that is in flight settles
+		nothingLeft := !due.hasNext && due.inFlight == 0 && !ask.isAsked
+		if deadlineMs != nil && (isLate || nothingLeft) {
+			return nil
 		}
-		if deadlineMs != nil {
-			leftMs := *deadlineMs - c.clock.MonotonicMs()
-			if nothingLeft := !due.hasNext && due.inFlight == 0; leftMs <= 0 || nothingLeft {
-				return nil
-			}
-			if !bounded || leftMs < waitMs {
-				waitMs, bounded = leftMs, true
-			}
-		}
-		if bounded {
+		if waitMs, bounded := c.dozeMs(due, &ask, deadlineMs); bounded {
 			_ = c.clock.Wait(dozing, waitMs) // a doze that was ended is a reason to look again
 		} else {
 			<-dozing.Done()
 		}
 	}
 	return nil
+}
+
+// dozeMs says how long a pump dozes, at most until an entry is due, a region is asked again, or
+// the deadline.
+func (c *courier) dozeMs(due dueLetters, ask *asking, deadlineMs *int64) (ms int64, bounded bool) {
+	shorten := func(waitMs int64) {
+		if !bounded || waitMs < ms {
+			ms, bounded = waitMs, true
+		}
+	}
+	// One that is over: due, but no room until something that is in flight settles.
+	if waitMs := due.nextDueMs - c.clock.NowMs(); due.hasNext && waitMs > 0 {
+		shorten(waitMs)
+	}
+	nowMs := c.clock.MonotonicMs()
+	if ask.isAsked {
+		shorten(max(1, ask.atMs-nowMs))
+	}
+	if deadlineMs != nil {
+		shorten(max(1, *deadlineMs-nowMs))
+	}
+	return ms, bounded
+}
+
+// askAll asks while letters are in flight that go out next; they are given back if it panics.
+func (c *courier) askAll(ctx context.Context, letters []Letter, timeoutMs int64) {
+	isDone := false
+	defer func() {
+		for _, letter := range letters {
+			if !isDone {
+				c.settle(letter.ID, Verdict{Kind: Later, EndpointUp: true})
+			}
+		}
+	}()
+	c.ask(ctx, c.outbox.heldRegions(), timeoutMs)
+	isDone = true
 }
 
 // deliverAll runs the deliveries of these letters beside each other until all have ended. Each

@@ -29,12 +29,12 @@ func resigned(
 	return fresh, err
 }
 
-// verdictFor decides what the end of a delivery means for its entry.
-func verdictFor(submitted *Submitted, err error) Verdict {
+// verdictFor decides what the end of a delivery means for its entry at the level of its client.
+func verdictFor(submitted *Submitted, err error, level string) Verdict {
 	var known *Error
 	switch {
 	case err == nil:
-		return Verdict{Kind: Acknowledge, Status: submitted.Raw.Status}
+		return JudgeRecorded(level, submitted)
 	case errors.As(err, &known):
 		return verdictOf(known)
 	}

@@ -35,7 +35,8 @@ type FailoverEvent struct {
 }
 
 // OutboxEvent says what became of an outbox entry, or of the outbox itself if ID is "". Kind is
-// one of queued, acknowledged, postponed, dead, requeued, purged, outbox_blocked, outbox_corrupt.
+// one of queued, acknowledged, outbox_held, postponed, dead, requeued, purged, outbox_blocked,
+// outbox_corrupt.
 type OutboxEvent struct {
 	Kind string
 	ID   string

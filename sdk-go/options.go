@@ -183,8 +183,9 @@ func WithTotalTimeout(timeout time.Duration) SharedOption {
 	return sharedOption(func(c *callSettings) { c.totalTimeout = timeout })
 }
 
-// WithDurability names the level to reach before an answer: Durable, which is the default,
-// Replicated or Witnessed. With an outbox it is Durable.
+// WithDurability names the level to reach: Durable, which is the default, Replicated or Witnessed.
+// Without an outbox a call waits for it. With one, which has Durable or Replicated for all calls of
+// a client, an entry is released when it is reached: a call returns before that.
 func WithDurability(level string) SharedOption {
 	return sharedOption(func(c *callSettings) { c.durability = level })
 }
@@ -356,8 +357,8 @@ func (c *callSettings) check(outbox *Outbox) error {
 		return invalid("concurrency", "an integer >= 1", c.concurrency)
 	case !slices.Contains(levels, c.durability):
 		return invalid("durability", "one of "+strings.Join(levels, ", "), c.durability)
-	case outbox != nil && c.durability != Durable:
-		return invalid("durability", Durable+" with an outbox", c.durability)
+	case outbox != nil && c.durability == Witnessed:
+		return invalid("durability", Durable+" or "+Replicated+" with an outbox", c.durability)
 	}
 	return nil
 }
@@ -371,7 +372,14 @@ func (s *settings) callWith(options []CallOption) (callSettings, error) {
 		}
 		option.applyToCall(&call)
 	}
-	return call, call.check(s.outbox)
+	if err := call.check(s.outbox); err != nil {
+		return call, err
+	}
+	if s.outbox != nil && call.durability != s.call.durability {
+		// An entry outlives its call, and its frame names no level.
+		return call, invalid("durability", s.call.durability+", as of the client", call.durability)
+	}
+	return call, nil
 }
 
 // maxShownCharacters is how much of a wrong value an error shows.

@@ -4,10 +4,10 @@ package fractal
 //
 //	u32be length | u32be CRC-32 (IEEE) of the JSON | JSON {"t": type, "id": 16 hex digits, ...}
 //
-// with the types `put` (the frozen body), `sent`, `ack`, `hold`, `dead` and `release`. This package
-// reads `sent` and `hold` but writes neither: it asks for no level above `durable`, and that an
-// attempt began changes nothing. Files `outbox-<16 hex>.log` are named by the first id they may
-// hold, so ids never repeat while a file remains.
+// with the types `put` (the frozen body), `sent`, `ack`, `hold` (acknowledged, and held until its
+// position is replicated), `dead` and `release`. This package reads `sent` and never writes it:
+// that an attempt began changes nothing. Files `outbox-<16 hex>.log` are named by the first id they
+// may hold, so ids never repeat while a file remains.
 //
 // The invariant: a `put` that is on disk without an `ack`, `dead` or `release` behind it is sent
 // again, with those bytes. Nothing here touches a file, a clock or a socket.

@@ -53,7 +53,7 @@ func newPost(t *testing.T, options ...OutboxOption) (*post, *waitingClock) {
 	clock := &waitingClock{}
 	p := &post{answer: func(Letter) *Error { return nil }}
 	p.courier = &courier{
-		outbox: box, clock: clock, totalMs: 60_000,
+		outbox: box, clock: clock, totalMs: 60_000, level: Durable,
 		draw: func() float64 { return 0.5 },
 		single: func(_ context.Context, letter Letter, _ int64) (*Submitted, error) {
 			return p.single1(letter)

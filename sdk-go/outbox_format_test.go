@@ -452,7 +452,11 @@ func TestRecoveryVectors(t *testing.T) {
 		found := RecoverFiles(files)
 		var entries []map[string]string
 		for _, letter := range found.Entries {
-			entries = append(entries, membersOfLetter(letter))
+			entry := membersOfLetter(letter)
+			if at, held := found.Held[letter.ID]; held {
+				entry["hold"] = at.String()
+			}
+			entries = append(entries, entry)
 		}
 		var cuts [][2]string
 		for _, name := range slices.Sorted(maps.Keys(found.Cuts)) {

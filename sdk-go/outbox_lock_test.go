@@ -117,6 +117,9 @@ const childEnv = "FRACTAL_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if what := os.Getenv(childEnv); what != "" {
+		if what == "held" {
+			os.Exit(heldChild())
+		}
 		os.Exit(outboxChild(what))
 	}
 	os.Exit(m.Run())

@@ -108,6 +108,7 @@ func openOutbox(files directory, locker *locker, settings outboxSettings) (*Outb
 		space:   space{fileBytes: fileBytes},
 		dead:    &deadFile{files: files, fileBytes: fileBytes, places: map[string]place{}},
 		entries: map[string]*entry{}, schedule: newSchedule(outboxWidthMax),
+		held: newHeldEntries(),
 	}
 	o.log = &logFile{files: files, changed: sync.NewCond(&o.lock)}
 	if err := o.recover(); err != nil {

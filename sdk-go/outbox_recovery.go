@@ -23,11 +23,12 @@ type entry struct {
 	from   string
 	atMs   int64
 	file   string
+	hold   *Position // where it is held, if it is
 	place
 }
 
 func entryAt(l Letter, file string, at place) *entry {
-	return &entry{l.ID, l.Key, l.Kid, l.Tenant, l.From, l.AtMs, file, at}
+	return &entry{l.ID, l.Key, l.Kid, l.Tenant, l.From, l.AtMs, file, nil, at}
 }
 
 // recovery folds files, oldest first, into what is live, what is dead and what is damaged.
@@ -78,10 +79,25 @@ func (r *recovery) feed(name string, data []byte, last bool) {
 		switch found.t {
 		case "put":
 			letter, _ := letterOf(&found.text)
-			r.entries[found.id] = entryAt(letter, name, place{found.offset, found.length})
+			added := entryAt(letter, name, place{found.offset, found.length})
+			if older := r.entries[found.id]; older != nil { // a copy leaves the entry held
+				added.hold = older.hold
+			}
+			r.entries[found.id] = added
+		case "hold":
+			r.held(found)
 		case "ack", "dead", "release":
 			delete(r.entries, found.id)
 		}
+	}
+}
+
+// held notes where an entry is held; a mark without a position changes nothing (11.23).
+func (r *recovery) held(found frame) {
+	text, _ := textOf(&found.text, "position")
+	position, ok := parsePosition(text)
+	if marked := r.entries[found.id]; ok && marked != nil {
+		marked.hold = &position
 	}
 }
 
@@ -153,9 +169,10 @@ func byOffset(places map[string]place) []string {
 
 // Recovered is what an outbox finds in the files that an earlier owner left.
 type Recovered struct {
-	Entries    []Letter // in the order of their ids
-	Dead       []string // ids, sorted
-	Corrupt    []string // files to be set aside
+	Entries    []Letter            // in the order of their ids
+	Held       map[string]Position // of those of them that are held
+	Dead       []string            // ids, sorted
+	Corrupt    []string            // files to be set aside
 	Cuts       map[string]int
 	Unreadable int
 	NextID     string
@@ -169,13 +186,16 @@ func RecoverFiles(files map[string][]byte) Recovered {
 	slices.Sort(found.corrupt)
 	result := Recovered{
 		Dead: slices.Sorted(maps.Keys(found.dead)), Corrupt: found.corrupt, Cuts: found.cuts,
-		Unreadable: found.unreadable, NextID: entryID(found.nextID),
+		Unreadable: found.unreadable, NextID: entryID(found.nextID), Held: map[string]Position{},
 	}
 	for _, id := range slices.Sorted(maps.Keys(found.entries)) {
 		each := found.entries[id]
 		read, _ := readFrame(files[each.file], each.offset)
 		letter, _ := letterOf(&read.text)
 		result.Entries = append(result.Entries, letter)
+		if each.hold != nil {
+			result.Held[id] = *each.hold
+		}
 	}
 	return result
 }

@@ -3,6 +3,8 @@ package fractal
 // When an outbox entry is due again, and what an answer means for it.
 
 import (
+	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -277,8 +279,9 @@ func TestStepVectors(t *testing.T) {
 		Cases []struct {
 			ID   string
 			Args struct {
-				WidthMax int `json:"width_max,string"`
-				Events   []map[string]string
+				WidthMax   int `json:"width_max,string"`
+				Durability string
+				Events     []map[string]string
 			}
 			Expect struct {
 				Steps []struct {
@@ -286,6 +289,9 @@ func TestStepVectors(t *testing.T) {
 					Verdict  string
 					InFlight string `json:"in_flight"`
 					Blocked  [][2]string
+					Held     [][2]string
+					Released []string
+					Again    []string
 				}
 			}
 		}
@@ -296,15 +302,17 @@ func TestStepVectors(t *testing.T) {
 	for _, each := range vectors.Cases {
 		s := NewOutboxSchedule(each.Args.WidthMax)
 		for index, event := range each.Args.Events {
-			taken, verdict := stepOf(s, event)
+			found := stepOf(s, event, cmp.Or(each.Args.Durability, Durable))
 			var blocked [][2]string
 			for _, group := range s.Blocked() {
 				blocked = append(blocked, [2]string{group.What, group.Name})
 			}
 			slices.SortFunc(blocked, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
 			want := each.Expect.Steps[index]
-			got := fmt.Sprintln(taken, verdict, s.InFlight(), blocked)
-			if got != fmt.Sprintln(want.Taken, want.Verdict, want.InFlight, want.Blocked) {
+			got := fmt.Sprintln(found.taken, found.verdict, s.InFlight(), blocked,
+				heldOf(s), found.released, found.again)
+			if got != fmt.Sprintln(want.Taken, want.Verdict, want.InFlight, want.Blocked,
+				want.Held, want.Released, want.Again) {
 				t.Errorf("%s, step %d: got %s, want %+v", each.ID, index, got, want)
 				break
 			}
@@ -312,7 +320,22 @@ func TestStepVectors(t *testing.T) {
 	}
 }
 
-func stepOf(s *OutboxSchedule, event map[string]string) (taken []string, verdict string) {
+// played is what came of one event.
+type played struct {
+	taken, released, again []string
+	verdict                VerdictKind
+}
+
+func heldOf(s *OutboxSchedule) [][2]string {
+	var held [][2]string
+	for id, position := range s.Held() {
+		held = append(held, [2]string{id, position.String()})
+	}
+	slices.SortFunc(held, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	return held
+}
+
+func stepOf(s *OutboxSchedule, event map[string]string, level string) (found played) {
 	number := func(name string) int64 {
 		n, _ := strconv.ParseInt(event[name], 10, 64)
 		return n
@@ -320,21 +343,40 @@ func stepOf(s *OutboxSchedule, event map[string]string) (taken []string, verdict
 	id, nowMs := event["id"], number("now_ms")
 	switch event["event"] {
 	case "put":
-		inFlight := event["in_flight"] == "true"
-		s.Put(id, event["kid"], event["tenant"], int(number("length")), inFlight)
+		kid, tenant, length := event["kid"], event["tenant"], int(number("length"))
+		if !s.PutHeld(id, kid, tenant, length, event["hold"]) {
+			s.Put(id, kid, tenant, length, event["in_flight"] == "true")
+		}
+	case "heard":
+		found.released, found.again = s.Hear(event["value"])
+	case "status":
+		body, _ := hex.DecodeString(event["body"])
+		found.released, found.again = s.HearStatus(body)
 	case "take":
-		taken = s.Take(nowMs, int(number("limit")), int(number("bytes_max")))
+		found.taken = s.Take(nowMs, int(number("limit")), int(number("bytes_max")))
 	case "answer":
 		bits, _ := strconv.ParseUint(event["u"], 16, 64)
-		ended := Verdict{Kind: Acknowledge}
+		found.released, found.again = s.Hear(event["replicated"])
+		ended := JudgeRecorded(level, submittedOf(event))
 		if status := int(number("status")); status != 200 && status != 202 {
 			code := map[bool]string{true: "cancelled", false: "any"}[event["cancelled"] == "true"]
 			ended = JudgeDelivery(status, code, "", nil, number("retry_after_ms"))
 		}
-		s.Settle(id, ended, nowMs, math.Float64frombits(bits))
-		verdict = string(ended.Kind)
+		found.verdict = s.Settle(id, ended, nowMs, math.Float64frombits(bits))
 	case "hurry":
 		s.Hurry()
 	}
-	return taken, verdict
+	return found
+}
+
+// submittedOf is an answer with these headers.
+func submittedOf(event map[string]string) *Submitted {
+	submitted := &Submitted{Level: cmp.Or(event["level"], Durable)}
+	if position, ok := parsePosition(event["position"]); ok {
+		submitted.Position = &position
+	}
+	if watermark, ok := parsePosition(event["replicated"]); ok {
+		submitted.Replicated = &watermark
+	}
+	return submitted
 }

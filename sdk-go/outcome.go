@@ -191,14 +191,17 @@ func ParsePosition(text string) (Position, error) {
 
 func parsePosition(text string) (position Position, ok bool) {
 	parts := strings.Split(text, "/")
-	if len(parts) != 4 || !isRegion(parts[0]) ||
-		len(parts[1]) < 1 || len(parts[1]) > maxPlacementCharacters ||
-		!hasOnly(parts[1], isRegionCharacter) {
+	if len(parts) != 4 || !isRegion(parts[0]) || !isPlacement(parts[1]) {
 		return Position{}, false
 	}
 	epoch, goodEpoch := parseNatural(parts[2], maxEpochDigits)
 	seq, goodSeq := parseNatural(parts[3], maxSeqDigits)
 	return Position{parts[0], parts[1], epoch, seq}, goodEpoch && goodSeq
+}
+
+// isPlacement says whether a text is the name of a placement: 1 to 64 characters a-z 0-9 -.
+func isPlacement(text string) bool {
+	return 1 <= len(text) && len(text) <= maxPlacementCharacters && hasOnly(text, isRegionCharacter)
 }
 
 // parseNatural reads `0|[1-9][0-9]*` of at most so many digits.
@@ -227,13 +230,15 @@ type Raw struct {
 }
 
 // Submitted holds a recorded submit: the outcome, and how this exchange went. Replayed is true
-// for a duplicate, Level the durability reached, Position nil if the server named none, Receipt
-// nil until the server issues receipts.
+// for a duplicate, Level the durability reached, Position nil if the server named none, Replicated
+// how far the region that answered is replicated, nil if it did not say, Receipt nil until the
+// server issues receipts.
 type Submitted struct {
-	Outcome  Outcome
-	Replayed bool
-	Level    string
-	Position *Position
-	Receipt  []byte
-	Raw      Raw
+	Outcome    Outcome
+	Replayed   bool
+	Level      string
+	Position   *Position
+	Replicated *Position
+	Receipt    []byte
+	Raw        Raw
 }

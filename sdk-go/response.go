@@ -287,12 +287,25 @@ func ReadSubmitted(response *Response, pcsID string, attempts int) (*Submitted, 
 		}
 		submitted.Level = level
 	}
-	if place, given := response.Headers["pcs-position"]; given {
-		position, ok := parsePosition(place)
-		if !ok {
-			return nil, response.fault("response_malformed", "PCS-Position: not a position")
-		}
-		submitted.Position = &position
+	var fault *Error
+	if submitted.Position, fault = response.place("PCS-Position"); fault != nil {
+		return nil, fault
+	}
+	if submitted.Replicated, fault = response.place("PCS-Replicated"); fault != nil {
+		return nil, fault
 	}
 	return submitted, nil
+}
+
+// place reads a header that is a position, nil where there is none.
+func (r *Response) place(header string) (*Position, *Error) {
+	text, given := r.Headers[strings.ToLower(header)]
+	if !given {
+		return nil, nil
+	}
+	position, ok := parsePosition(text)
+	if !ok {
+		return nil, r.fault("response_malformed", "%s: not a position", header)
+	}
+	return &position, nil
 }

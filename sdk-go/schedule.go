@@ -37,6 +37,8 @@ type VerdictKind string
 const (
 	// Acknowledge: the server has recorded it; release.
 	Acknowledge VerdictKind = "acknowledge"
+	// Hold: the server has recorded it at Position, which is not replicated yet; keep it.
+	Hold VerdictKind = "hold"
 	// Bury: the server will never take it; move it to the dead letters.
 	Bury VerdictKind = "bury"
 	// Pause: the server refuses the credentials.
@@ -48,7 +50,8 @@ const (
 // Verdict is what a delivery's end means for its entry (spec/formats.md 11.12).
 type Verdict struct {
 	Kind         VerdictKind
-	Status       int // of Acknowledge and Bury
+	Status       int      // of Acknowledge, Hold and Bury
+	Position     Position // of Hold
 	Code         string
 	Reason       string
 	Response     string
@@ -353,18 +356,23 @@ func (s *schedule) pausedGroup(e *entry) (OutboxGroup, bool) {
 // --- for harnesses -------------------------------------------------------------------------------
 
 // OutboxSchedule is the schedule of an outbox without its files, for harnesses: it says which
-// entries are sent when (spec/formats.md 11.14-11.17).
-type OutboxSchedule struct{ s *schedule }
+// entries are sent when, and which are held (spec/formats.md 11.14-11.17, 11.22-11.29).
+type OutboxSchedule struct {
+	s       *schedule
+	held    *heldEntries
+	entries map[string]*entry
+}
 
 // NewOutboxSchedule makes a schedule in which at most widthMax entries are in flight while a
 // failure is being recovered from.
 func NewOutboxSchedule(widthMax int) *OutboxSchedule {
-	return &OutboxSchedule{newSchedule(widthMax)}
+	return &OutboxSchedule{newSchedule(widthMax), newHeldEntries(), map[string]*entry{}}
 }
 
 // Put takes a new entry of `length` bytes, due at once unless it is in flight already.
 func (o *OutboxSchedule) Put(id, kid, tenant string, length int, inFlight bool) {
-	o.s.add(&entry{id: id, kid: kid, tenant: tenant, place: place{length: length}}, inFlight)
+	o.entries[id] = &entry{id: id, kid: kid, tenant: tenant, place: place{length: length}}
+	o.s.add(o.entries[id], inFlight)
 }
 
 // Take gives the ids of up to `limit` due entries, of `bytesMax` together.
@@ -372,9 +380,21 @@ func (o *OutboxSchedule) Take(nowMs int64, limit, bytesMax int) []string {
 	return o.s.take(nowMs, limit, bytesMax)
 }
 
-// Settle carries out what became of an entry in flight.
-func (o *OutboxSchedule) Settle(id string, verdict Verdict, nowMs int64, u float64) {
+// Settle carries out what became of an entry in flight, and says what that was: what is known of
+// its stream can make an acknowledgement of a Hold, or nothing at all.
+func (o *OutboxSchedule) Settle(id string, verdict Verdict, nowMs int64, u float64) VerdictKind {
+	if verdict.Kind == Hold {
+		switch o.held.fate(verdict.Position) {
+		case fateCovered:
+			verdict.Kind = Acknowledge
+		case fatePassed:
+			verdict = Verdict{Kind: Later, EndpointUp: true}
+		}
+	}
 	switch verdict.Kind {
+	case Hold:
+		o.held.positions[id] = verdict.Position
+		o.s.acknowledged(o.entries[id])
 	case Acknowledge:
 		o.s.acknowledged(o.s.entries[id])
 	case Bury:
@@ -385,6 +405,7 @@ func (o *OutboxSchedule) Settle(id string, verdict Verdict, nowMs int64, u float
 	case Later:
 		o.s.postpone(id, verdict, nowMs, u)
 	}
+	return verdict.Kind
 }
 
 // Hurry ends all pauses and own waits, not those that a server asked for.

@@ -4,9 +4,9 @@ package fractal
 // files.go offers.
 //
 // One promise is owned here: `put` returns after the frame is durable, and what was put stays on
-// disk, live or among the dead letters, until the server has acknowledged it or an operator has
-// purged it. An acknowledgement needs no sync: if a crash forgets it, the same bytes go out again
-// and the server answers with the first outcome.
+// disk, live or among the dead letters, until the server has acknowledged it, at the level of the
+// client, or an operator has purged it. An acknowledgement needs no sync: if a crash forgets it,
+// the same bytes go out again and the server answers with the first outcome.
 
 import (
 	"errors"
@@ -25,8 +25,10 @@ const putOverheadBytes = 512
 type OutboxStats struct {
 	Entries  int
 	InFlight int
-	Dead     int
-	Bytes    int64
+	// Held are those of the entries that are acknowledged and not yet replicated.
+	Held  int
+	Dead  int
+	Bytes int64
 	// OldestSentAtMs is the Unix time of the oldest entry, if there are entries.
 	OldestSentAtMs   int64
 	Blocked          []OutboxGroup // keys and tenants that the server refuses
@@ -46,6 +48,7 @@ type Outbox struct {
 	space      space
 	entries    map[string]*entry
 	schedule   *schedule
+	held       *heldEntries
 	corrupt    []string
 	unreadable int
 	nextID     uint64
@@ -65,6 +68,7 @@ func (o *Outbox) Stats() OutboxStats {
 	stats := OutboxStats{
 		Entries:          len(o.entries),
 		InFlight:         len(o.schedule.inFlight),
+		Held:             len(o.held.positions),
 		Dead:             len(o.dead.places),
 		Bytes:            o.usedBytes(),
 		Blocked:          o.schedule.blocked(),
@@ -201,6 +205,7 @@ type dueLetters struct {
 	nextDueMs int64
 	hasNext   bool
 	inFlight  int
+	held      int
 }
 
 // take takes due entries into flight. What is too old goes to the dead letters instead. The error
@@ -228,7 +233,7 @@ func (o *Outbox) take(nowMs int64, limit, bytesMax int) (due dueLetters, err err
 			}
 		}
 		due.nextDueMs, due.hasNext = o.schedule.nextDueMs()
-		due.inFlight = len(o.schedule.inFlight)
+		due.inFlight, due.held = len(o.schedule.inFlight), len(o.held.positions)
 		return o.remove(o.space.removable()...)
 	})
 	return due, err
@@ -246,10 +251,9 @@ func (o *Outbox) settle(id string, verdict Verdict, nowMs int64, u float64) erro
 		}
 		switch verdict.Kind {
 		case Acknowledge:
-			o.mark("ack", id, fact{"status", strconv.Itoa(verdict.Status)})
-			o.forget(settled)
-			o.schedule.acknowledged(settled)
-			o.note("acknowledged", id, "")
+			o.acknowledge(settled, verdict)
+		case Hold:
+			o.hold(settled, verdict, nowMs, u)
 		case Bury:
 			o.schedule.delivered()
 			if err := o.bury(settled, verdict, nowMs); err != nil {
@@ -273,13 +277,14 @@ func (o *Outbox) hurry() {
 	o.schedule.resumeAndHurry()
 }
 
-// lettersOf reads the entries that were signed with one key, "" being none.
+// lettersOf reads the entries that were signed with one key, "" being none, and that the server has
+// not acknowledged.
 func (o *Outbox) lettersOf(kid string) ([]Letter, error) {
 	o.lock.Lock()
 	defer o.lock.Unlock()
 	var letters []Letter
 	for _, id := range slices.Sorted(maps.Keys(o.entries)) {
-		if o.entries[id].kid != kid {
+		if o.entries[id].kid != kid || o.held.has(id) {
 			continue
 		}
 		letter, readable, err := o.read(o.entries[id])
@@ -404,6 +409,14 @@ func (o *Outbox) read(e *entry) (letter Letter, readable bool, err error) {
 	return letter, readable, nil
 }
 
+// acknowledge lets an entry go that the server has at the level of the client.
+func (o *Outbox) acknowledge(e *entry, verdict Verdict) {
+	o.mark("ack", e.id, fact{"status", strconv.Itoa(verdict.Status)})
+	o.forget(e)
+	o.schedule.acknowledged(e)
+	o.note("acknowledged", e.id, "")
+}
+
 func (o *Outbox) bury(e *entry, verdict Verdict, nowMs int64) error {
 	letter, readable, err := o.read(e)
 	if err != nil {
@@ -454,4 +467,5 @@ func (o *Outbox) forget(e *entry) {
 	delete(o.entries, e.id)
 	o.space.free(e)
 	o.schedule.drop(e.id)
+	delete(o.held.positions, e.id)
 }

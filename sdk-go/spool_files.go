@@ -94,6 +94,9 @@ func (o *Outbox) carry(names ...string) error {
 		o.space.free(old)
 		o.entries[old.id] = moved
 		o.schedule.move(moved)
+		if old.hold != nil { // the file that goes may hold the mark
+			o.markHeld(moved, *old.hold)
+		}
 	}
 	return o.log.syncNow()
 }
@@ -121,7 +124,11 @@ func (o *Outbox) recover() error {
 		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(o.entries)) {
-		o.schedule.add(o.entries[id], false)
+		if at := o.entries[id].hold; at != nil {
+			o.held.positions[id] = *at
+		} else {
+			o.schedule.add(o.entries[id], false)
+		}
 	}
 	return nil
 }

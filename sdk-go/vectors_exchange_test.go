@@ -252,6 +252,8 @@ func requestByKind(args vectorArgs) (answer, error) {
 		request, err = SubmitRequest(facts, args.bytes("body"))
 	case "get":
 		request, err = OutcomeRequest(facts, args.text("pcs_id"))
+	case "status":
+		request, err = RegionStatusRequest(facts)
 	default:
 		request, err = HealthRequest(facts)
 	}
@@ -317,11 +319,16 @@ func responseByKind(args vectorArgs) (answer, error) {
 		got["outcome"] = outcomeAnswer(&submitted.Outcome)
 		got["replayed"] = strconv.FormatBool(submitted.Replayed)
 		got["level"] = submitted.Level
-		if place := submitted.Position; place != nil {
+		for name, place := range map[string]*Position{
+			"position": submitted.Position, "replicated": submitted.Replicated,
+		} {
+			if place == nil {
+				continue
+			}
 			if again, err := ParsePosition(place.String()); err != nil || again != *place {
 				return nil, fmt.Errorf("%s read again: %v", place, err)
 			}
-			got["position"] = answer{
+			got[name] = answer{
 				"region": place.Region, "placement": place.Placement,
 				"region_epoch": strconv.FormatUint(place.RegionEpoch, 10),
 				"seq":          strconv.FormatUint(place.Seq, 10),

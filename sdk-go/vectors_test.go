@@ -49,10 +49,11 @@ func reaches(op, name string, run func(args vectorArgs) (answer, error)) {
 }
 
 // playedElsewhere are operations of servers, those that need a scripted server (the conformance
-// harness drives them through the testee), and those that outbox_format_test.go plays.
+// harness drives them through the testee), and those that outbox_format_test.go and the package
+// ring play.
 func playedElsewhere(op string) bool {
 	switch op, _, _ := strings.Cut(op, "."); op {
-	case "client", "outbox", "checksum", "log":
+	case "client", "outbox", "checksum", "log", "ring":
 		return true
 	}
 	return op == "http.submit" || op == "http.batch"

@@ -246,7 +246,7 @@ class OutboxError extends FractalLBAError {
 
 interface OutboxEvent {
     readonly type: 'outbox';
-    readonly kind: 'queued' | 'acknowledged' | 'postponed' | 'dead' | 'requeued' | 'purged' | 'outbox_blocked' | 'outbox_corrupt';
+    readonly kind: 'queued' | 'acknowledged' | 'outbox_held' | 'postponed' | 'dead' | 'requeued' | 'purged' | 'outbox_blocked' | 'outbox_corrupt';
     readonly id?: string | undefined;
     readonly code?: string | undefined;
 }
@@ -394,6 +394,7 @@ interface Submitted {
     readonly replayed: boolean;
     readonly level: Level;
     readonly position?: Position | undefined;
+    readonly replicated?: Position | undefined;
     readonly receipt?: Uint8Array | undefined;
     readonly raw: Raw;
 }
@@ -548,6 +549,55 @@ function payload(record: Members, sigV?: 1 | 2): Uint8Array;
 
 function verify(recordJson: Uint8Array, keyring: Keyring, { strict, v1DefaultKid, minVersion }?: VerifyOptions): Promise<Verified>;
 
+// @fractal-lba/client/ring
+
+interface Arc extends Range {
+    readonly owner: string;
+}
+
+interface Moved extends Range {
+    readonly from: string;
+    readonly to: string;
+}
+
+interface Movement {
+    readonly share: number;
+    readonly ranges: readonly Moved[];
+}
+
+interface Range {
+    readonly lo: number;
+    readonly hi: number;
+}
+
+class Ring {
+    #private;
+    constructor(shards: Iterable<Shard>, { vnodes }?: RingOptions);
+    get pointCount(): number;
+    pick(key: Uint8Array | string): string;
+    pickN(key: Uint8Array | string, n: number): string[];
+    shares(): Map<string, number>;
+    ranges(name: string): Range[];
+    arcs(): Arc[];
+}
+
+interface RingOptions {
+    readonly vnodes?: number | undefined;
+}
+
+interface Shard {
+    readonly name: string;
+    readonly weight?: number | undefined;
+}
+
+const VNODES = 150;
+
+function hashPoint(key: Uint8Array | string): number;
+
+function movement(old: Ring, next: Ring): Movement;
+
+function ringKey(tenant: string, pcsId: string): string;
+
 // @fractal-lba/client/outbox-node
 
 interface DeadLetter {
@@ -588,7 +638,9 @@ class Outbox implements Mailbox {
     listen(tell: (event: OutboxEvent) => void, wake: () => void): void;
     put(letter: Letter, nowMs: number, inFlight: boolean): Promise<Letter>;
     take(nowMs: number, limit: number, bytesMax: number): Promise<Due>;
-    settle(id: string, verdict: Verdict, nowMs: number, u: number): Promise<void>;
+    settle(id: string, given: Verdict, nowMs: number, u: number): Promise<void>;
+    hear(news: Position | RegionStatus): Promise<void>;
+    heldRegions(): ReadonlySet<string>;
     hurry(): void;
     lettersOf(kid: string | undefined): Promise<Letter[]>;
     release(id: string, reason: string): Promise<void>;
@@ -605,6 +657,7 @@ interface OutboxOptions {
 interface OutboxStats {
     readonly entries: number;
     readonly inFlight: number;
+    readonly held: number;
     readonly dead: number;
     readonly bytes: number;
     readonly oldestSentAtMs?: number | undefined;
@@ -703,6 +756,12 @@ interface Acknowledge {
 
 type Answer = RawResponse | Letter | Due | FractalLBAError | undefined;
 
+interface Ask {
+    readonly do: 'ask';
+    readonly ids: readonly string[];
+    readonly timeoutMs: number;
+}
+
 const BRAND: unique symbol;
 
 interface Bounds {
@@ -768,6 +827,7 @@ interface Due {
     readonly letters: readonly Letter[];
     readonly nextDueMs?: number | undefined;
     readonly inFlight: number;
+    readonly held: number;
 }
 
 type Effect = Send | Sleep | Probe | Tell | Enter | OutboxEffect;
@@ -814,6 +874,17 @@ interface Fleet {
 
 type Frozen = Pick<SignedRecord, 'body' | 'pcsId' | 'content'>;
 
+interface Hear {
+    readonly do: 'hear';
+    readonly news: Position | RegionStatus;
+}
+
+interface Hold {
+    readonly what: 'hold';
+    readonly status: number;
+    readonly position: Position;
+}
+
 interface Keep {
     readonly do: 'keep';
     readonly letter: Letter;
@@ -834,13 +905,15 @@ interface Mailbox {
     put(letter: Letter, nowMs: number, inFlight: boolean): Promise<Letter>;
     take(nowMs: number, limit: number, bytesMax: number): Promise<Due>;
     settle(id: string, verdict: Verdict, nowMs: number, u: number): Promise<void>;
+    hear(news: Position | RegionStatus): Promise<void>;
+    heldRegions(): ReadonlySet<string>;
     lettersOf(kid: string | undefined): Promise<Letter[]>;
     release(id: string, reason: string): Promise<void>;
     hurry(): void;
     stats(): OutboxStats;
 }
 
-type OutboxEffect = Keep | Settle | Take | Deliver | Doze;
+type OutboxEffect = Keep | Settle | Hear | Ask | Take | Deliver | Doze;
 
 interface Owner {
     readonly pid: number;
@@ -863,6 +936,10 @@ interface Probe {
 }
 
 const REFUSING_REASONS: readonly ['d_hat_out_of_tolerance', 'coh_star_out_of_range', 'n_j_implausible'];
+
+interface RegionStatus {
+    readonly streams: readonly StreamStatus[];
+}
 
 interface Response {
     readonly status: number;
@@ -952,6 +1029,14 @@ interface StopEvent {
     readonly error: FractalLBAError;
 }
 
+interface StreamStatus {
+    readonly watermark: Position;
+    readonly closed: readonly {
+        readonly regionEpoch: number;
+        readonly seq: number;
+    }[];
+}
+
 interface Take {
     readonly do: 'take';
     readonly limit: number;
@@ -972,4 +1057,4 @@ interface Turn {
     readonly answer?: Answer;
 }
 
-type Verdict = Acknowledge | Bury | Pause | Later;
+type Verdict = Acknowledge | Hold | Bury | Pause | Later;

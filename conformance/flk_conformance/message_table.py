@@ -137,7 +137,7 @@ RULES: Final[dict[str, dict[str, Any]]] = {
                     "const": "core",
                 },
                 "items": {
-                    "enum": ["core", "ed25519", "client", "outbox", "receipt"],
+                    "enum": ["core", "ed25519", "client", "outbox", "ring", "receipt"],
                     "$comment": "tp.13",
                 },
             },

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from .places import PACKAGE, MissingError, root_of
 
-PAGES: Final = ("canonical", "retry", "formats")
+PAGES: Final = ("canonical", "retry", "formats", "ring")
 START: Final = re.compile(
     r"^(?:#+ |[-*] )?\**(?P<number>\d+(?:\.\d+)*(?:\(\d+\))?)(?:\.|\*\*|(?= ))\**\s*(?P<text>.*)$"
 )

@@ -32,7 +32,7 @@ SHORT_ESCAPE: Final = re.compile(r"\\([bfnrt\"\\])")
 LONG_FORMS: Final = {
     short: f"\\u{ord(char):04x}" for short, char in zip("bfnrt", "\b\f\n\r\t", strict=True)
 }
-COVERED_PAGES: Final = ("canonical", "retry", "formats")
+COVERED_PAGES: Final = ("canonical", "retry", "formats", "ring")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,12 @@ class Bench:
     """A client with an outbox in memory, and a server that answers from a script."""
 
     def __init__(
-        self, *script: Any, files: Any = None, now_ms: int = NOW_MS, **limits: Any
+        self,
+        *script: Any,
+        files: Any = None,
+        now_ms: int = NOW_MS,
+        level: str = "durable",
+        **limits: Any,
     ) -> None:
         self.files = fault_files().FaultFiles() if files is None else files
         self.outbox: Outbox = open_outbox(
@@ -80,6 +85,7 @@ class Bench:
         self.client = Client(
             URL, signer=HmacSigner(KEY, kid="k1"), tenant="acme", outbox=self.outbox,
             transport=self.transport, clock=self.transport.clock, random=SeededRandom(0),
+            durability=level,
         )  # fmt: skip
 
     def end(self) -> None:
@@ -167,10 +173,46 @@ def refused_key_waits() -> None:
     need(stats.blocked == (("kid", "k1"),), f"blocked: {stats.blocked}")
 
 
+def placed(request: Request) -> Reply:
+    """Answer that a record was recorded at a place, which is not replicated."""
+    return Reply(200, [("PCS-Position", "eu1/open/1/5")], good(request).body)
+
+
+def held_is_not_in_flight() -> None:
+    """See that what is held is neither in flight nor sent again by a flush (11.22)."""
+    bench = Bench(placed, level="replicated")
+    bench.client.submit(record())
+    stats = bench.client.flush(60)
+    bench.end()
+    counted = (stats.entries, stats.held, stats.in_flight)
+    need(counted == (1, 1, 0), f"entries, held, in flight: {counted}")
+    need(len(bench.transport.requests) == 1, "a held entry was sent again")
+
+
+def carried_is_held() -> None:
+    """See that an entry is held when the file with its mark has gone (11.23)."""
+    bench = Bench(placed, level="replicated")
+    bench.client.submit(record())
+    bench.outbox._logs._carry(["outbox-0000000000000001.log"])
+    image = bench.files.crash(keep="all")
+    bench.end()
+    found = Recovery()
+    found.feed("outbox-0000000000000001.log", last_copy(image), last=True)
+    need([str(e.hold) for e in found.entries.values()] == ["eu1/open/1/5"], "the hold was left")
+
+
+def last_copy(image: Any) -> bytes:
+    """Give what a log holds from the last `put` on."""
+    data: bytes = image.read("outbox-0000000000000001.log")
+    return data[data.rindex(b'{"t":"put"') - 8 :]
+
+
 CHECKS: Final[Mapping[str, Check]] = {
+    "check/carried-is-held": carried_is_held,
     "check/durable-before-sent": durable_before_sent,
     "check/expired-is-dead": expired_is_dead,
     "check/full-refuses": full_refuses,
+    "check/held-is-not-in-flight": held_is_not_in_flight,
     "check/refused-key-waits": refused_key_waits,
     "check/same-bytes": same_bytes,
 }

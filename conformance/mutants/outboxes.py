@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fractal_lba import canonical, deliver, journal, outbox, schedule, spool
+from fractal_lba import call, canonical, deliver, held, journal, logs, outbox, schedule, spool
+from fractal_lba.held import Fate, Held
+from fractal_lba.http import RawResponse
 from fractal_lba.outbox import DeadLetter, Letter, Recovery, Scan
-from fractal_lba.schedule import Bury
+from fractal_lba.outcome import Position
+from fractal_lba.region_status import read_region_status, watermark_of
+from fractal_lba.schedule import Acknowledge, Bury, Verdict
 from fractal_lba.sign import SignedRecord
 
 from .patching import Patch, mutation
@@ -159,3 +164,129 @@ def purged_comes_back(patch: Patch) -> None:
             self.entries.pop(id, None)
 
     patch.set(Recovery, "feed_dead", feed_dead)
+
+
+# --- what is held until it is replicated (formats 11.22-11.29) ---------------------------------
+
+
+@mutation("B13")
+def released_on_durable(patch: Patch) -> None:
+    """Take every recorded answer for the level of the client."""
+    patch.swap(held.judge_recorded, lambda submitted, level: Acknowledge(submitted.raw.status))
+
+
+@mutation("B14")
+def region_ignored(patch: Patch) -> None:
+    """Compare watermarks by placement alone."""
+    patch.swap(held._stream_of, lambda position: ("any", position.placement))
+
+
+def covers(id: str, covered: Callable[[tuple[int, int], Position], bool], *, passes: bool) -> None:
+    """Register a mutant that covers positions in another way."""
+
+    @mutation(id)
+    def change(patch: Patch) -> None:
+        def fate(self: Held, position: Position) -> Fate:
+            newest = self._newest.get(held._stream_of(position), (-1, -1))
+            if passes and newest[0] > position.region_epoch:
+                return Fate.PASSED
+            return Fate.COVERED if covered(newest, position) else Fate.OPEN
+
+        patch.set(Held, "fate", fate)
+
+
+covers("B15", lambda newest, at: at.seq <= newest[1], passes=False)
+covers("B16", lambda newest, at: newest[0] == at.region_epoch and at.seq < newest[1], passes=True)
+covers("B17", lambda newest, at: newest[0] == at.region_epoch and at.seq <= newest[1], passes=False)
+
+
+@mutation("B18")
+def hold_forgotten_at_restart(patch: Patch) -> None:
+    patch.swap(outbox.hold_of, lambda frame: None)
+
+
+@mutation("B19")
+def held_is_in_flight(patch: Patch) -> None:
+    """Keep a held entry among those that are being sent."""
+    right = spool.Outbox._hold
+
+    def hold(self: Any, entry: Any, verdict: Any, now_ms: int, u: float) -> None:
+        right(self, entry, verdict, now_ms, u)
+        if entry.id in self._held:
+            self._schedule.add(entry, in_flight=True)
+
+    patch.set(spool.Outbox, "_hold", hold)
+
+
+@mutation("B20")
+def held_is_sent_again(patch: Patch) -> None:
+    """Let a held entry wait for its next turn as one that was not acknowledged."""
+    right = spool.Outbox._hold
+
+    def hold(self: Any, entry: Any, verdict: Any, now_ms: int, u: float) -> None:
+        right(self, entry, verdict, now_ms, u)
+        if entry.id in self._held:
+            self._schedule.add(entry)
+
+    patch.set(spool.Outbox, "_hold", hold)
+
+
+@mutation("B21")
+def closed_is_lost(patch: Patch) -> None:
+    """Send again whatever an earlier region_epoch wrote, wherever that ended."""
+    patch.swap(held._stands, lambda position, status: False)
+
+
+@mutation("B22")
+def refusals_not_heard(patch: Patch) -> None:
+    """Read the watermark of a success alone."""
+    right = call._hear
+
+    def hear(turn: Any) -> Any:
+        if getattr(turn.answer, "status", None) == 200:
+            yield from right(turn)
+
+    patch.swap(right, hear)
+
+
+@mutation("B23")
+def header_before_status(patch: Patch) -> None:
+    """Hear the header of a status before the status itself."""
+
+    def ask(request: Any, timeout_ms: int) -> Any:
+        turn = yield call.Send(request(), timeout_ms, timeout_ms)
+        if not isinstance(turn.answer, RawResponse):
+            return
+        status = read_region_status(turn.answer.body) if turn.answer.status == 200 else None
+        for news in (watermark_of(turn.answer.headers), status):
+            if news is not None:
+                yield call.Hear(news)
+
+    patch.swap(deliver.ask, ask)
+
+
+@mutation("B24")
+def hold_left_behind(patch: Patch) -> None:
+    """Write a held entry again without its hold, when an old file goes."""
+    right = logs.Logs._carry
+
+    def carry(self: Any, names: list[str]) -> None:
+        for id, entry in self.entries.items():
+            if entry.file in names:
+                self.entries[id] = replace(entry, hold=None)
+        right(self, names)
+
+    patch.set(logs.Logs, "_carry", carry)
+
+
+@mutation("B25")
+def answer_without_place_is_enough(patch: Patch) -> None:
+    """Acknowledge what nobody can say to be replicated."""
+    right = held.judge_recorded
+
+    def judge_recorded(submitted: Any, level: str) -> Verdict:
+        if submitted.position is None:
+            return Acknowledge(submitted.raw.status)
+        return right(submitted, level)
+
+    patch.swap(right, judge_recorded)

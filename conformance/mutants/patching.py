@@ -21,7 +21,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {}
 
 FAMILIES: Final = (
     "rounding", "number_texts", "strings", "structure", "domains", "macs", "readers",
-    "verifiers", "bodies", "retries", "requests", "clients", "outboxes",
+    "verifiers", "bodies", "retries", "requests", "clients", "outboxes", "rings",
 )  # fmt: skip
 """The modules that hold mutations."""
 

@@ -26,7 +26,7 @@ BY_ID = {mutant.id: mutant for mutant in MUTANTS}
 PATCHES = [mutant for mutant in MUTANTS if mutant.is_patch]
 COUNTS = {
     "R": 14, "N": 14, "S": 21, "K": 12, "V": 21, "C": 16, "P": 19, "W": 5, "E": 24, "I": 3,
-    "T": 20, "Q": 16, "B": 12, "Z": 8,
+    "T": 20, "Q": 16, "B": 25, "D": 17, "Z": 8,
 }  # fmt: skip
 """How many each family has; R and K with one that is equivalent."""
 

@@ -3,7 +3,8 @@
 A child program of one SDK keeps records, has some of them answered, keeps more and is killed. A
 child of another SDK opens the directory and finishes. Ids, dead letters and the bodies that reach
 the server are those that the first one was told, and the bytes that the record has under the key
-in every SDK. While a child lives, no other SDK may have its directory.
+in every SDK. What one holds until it is replicated, another one holds on, and releases. While a
+child lives, no other SDK may have its directory.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.picky = True
+        self.replicated: int | None = None
         self.lock = threading.Lock()
         self.bodies: dict[int, set[bytes]] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -87,7 +89,15 @@ class Server(ThreadingHTTPServer):
             return 409, {"problem": {"status": 409, "code": "pcs_id_conflict", "title": "other"}}
         if self.picky and epoch % 8 == 7:
             return 503, {"problem": {"status": 503, "code": "unavailable", "title": "later"}}
-        return 200, {"outcome": json.loads(outcome_body(members["pcs_id"])), "replayed": False}
+        answer = {"outcome": json.loads(outcome_body(members["pcs_id"])), "replayed": False}
+        if self.replicated is not None:
+            answer |= {"position": f"eu1/open/1/{epoch + 1}", "level": "durable"}
+        return 200, answer
+
+    def status(self) -> bytes:
+        """Say how far the region is replicated."""
+        numbers = {"region_epoch": 1, "durable": len(self.bodies), "replicated": self.replicated}
+        return jcs({"region": "eu1", "streams": [{"placement": "open", "closed": [], **numbers}]})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -95,7 +105,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.reply(200, b"{}", "application/json")
+        held = self.server.replicated is not None and self.path == "/v1/region/status"
+        self.reply(200, self.server.status() if held else b"{}", "application/json")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -114,6 +125,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if self.server.replicated is not None:
+            self.send_header("PCS-Replicated", f"eu1/open/1/{self.server.replicated}")
         self.end_headers()
         self.wfile.write(body)
 
@@ -155,9 +168,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 class Child:
     """One child program at work on a directory."""
 
-    def __init__(self, program: list[str], directory: Path, url: str) -> None:
+    def __init__(self, program: list[str], directory: Path, url: str, *more: str) -> None:
         self.process = subprocess.Popen(
-            [*program, str(directory), url],
+            [*program, str(directory), url, *more],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -197,10 +210,12 @@ class Child:
             self.process.stdin.close()
 
 
-def child_of(sdk: str, programs: dict[str, list[str]], directory: Path, server: Server) -> Child:
+def child_of(
+    sdk: str, programs: dict[str, list[str]], directory: Path, server: Server, *more: str
+) -> Child:
     if sdk not in programs:
         pytest.fail(f"the tools of the {sdk} SDK are missing; `nox -s conformance` installs them")
-    return Child(programs[sdk], directory, server.url)
+    return Child(programs[sdk], directory, server.url, *more)
 
 
 def fill(child: Child, records: list[dict[str, Any]]) -> dict[int, str]:
@@ -318,3 +333,39 @@ def test_files_are_the_same_to_the_byte_whatever_sdk_wrote_them(
         child.end()
         written[sdk] = {path.name: path.read_bytes() for path in directory.iterdir()}
     assert written["python"] == written[writer]
+
+
+@pytest.mark.parametrize("writer", SDKS)
+def test_each_sdk_holds_and_releases_what_another_held(
+    writer: str,
+    programs: dict[str, list[str]],
+    records: list[dict[str, Any]],
+    server: Server,
+    tmp_path: Path,
+) -> None:
+    server.picky, server.replicated = False, 3
+    written = []
+    for number, sdk in enumerate(("python", writer)):
+        left = tmp_path / f"{number}-by-{sdk}"
+        child = child_of(sdk, programs, left, server, "replicated")
+        assert child.hear("found") == ["0", "0", "0"]
+        kept = [child.ask(jcs(record).decode(), "kept")[0] for record in records[:8]]
+        assert child.ask("flush 300", "flushed") == ["5", "0", "5"]
+        assert child.acknowledged == kept[:3]
+        child.kill()
+        written.append({path.name: path.read_bytes() for path in left.glob("*.log")})
+    assert written[0] == written[1]
+
+    for reader in SDKS:
+        server.bodies.clear()
+        server.replicated = 6
+        directory = tmp_path / f"{writer}-{reader}"
+        shutil.copytree(left, directory)
+        heir = child_of(reader, programs, directory, server, "replicated")
+        assert heir.hear("found") == ["5", "0", "5"]
+        assert heir.ask("flush 300", "flushed") == ["2", "0", "2"]
+        server.replicated = 8
+        assert heir.ask(f"flush {MAX_FLUSH_MS}", "flushed") == ["0", "0", "0"]
+        heir.end()
+        assert heir.acknowledged == kept[3:]
+        assert server.bodies == {}

@@ -37,7 +37,7 @@ def request(args: dict[str, Any]) -> dict[str, Any]:
     headers = {"accept": "application/json, application/problem+json", "user-agent": args["agent"]}
     if kind == "submit":
         headers |= {"content-type": "application/json", "idempotency-key": args["content"]}
-    if kind == "get" and "token" in args:
+    if kind in ("get", "status") and "token" in args:
         headers["authorization"] = "Bearer " + args["token"]
     if "tenant" in args:
         headers["x-tenant-id"] = args["tenant"]
@@ -49,6 +49,7 @@ def request(args: dict[str, Any]) -> dict[str, Any]:
         "submit": "/v1/pcs/submit",
         "get": f"/v1/pcs/{args.get('pcs_id')}",
         "health": "/health",
+        "status": "/v1/region/status",
     }[kind]
     base = args["endpoint"]
     base = base.removesuffix("/")
@@ -156,14 +157,17 @@ def response(args: dict[str, Any]) -> dict[str, Any]:
         if replayed not in ("true", "false") or level not in LEVELS:
             raise bad()
         out |= {"replayed": replayed, "level": level}
-        if place is not None:
-            match = POSITION.fullmatch(place)
-            if match is None:
-                raise bad()
-            out["position"] = dict(
-                zip(("region", "placement", "region_epoch", "seq"), match.groups(), strict=True)
-            )
+        for name, value in (("position", place), ("replicated", header(headers, "pcs-replicated"))):
+            if value is not None:
+                out[name] = position(value)
     return out | request_id(headers, {})
+
+
+def position(value: str) -> dict[str, str]:
+    match = POSITION.fullmatch(value)
+    if match is None:
+        raise bad()
+    return dict(zip(("region", "placement", "region_epoch", "seq"), match.groups(), strict=True))
 
 
 def mapped(args: dict[str, Any]) -> dict[str, Any]:

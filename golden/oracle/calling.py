@@ -1,7 +1,8 @@
 """What a client does: calls against scripted servers, with a clock that only waits move.
 
 `spec/retry.md` 1-43 and `spec/formats.md` 13.8-13.9, put together from the other modules: the
-rules of an attempt are in `waiting`, of endpoints in `fleet`, of messages in `answers`.
+rules of an attempt are in `waiting`, of endpoints in `fleet`, of messages in `answers`, and of a
+client with an outbox in `posting`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from golden.oracle import answers, canon, schema, sign, waiting
 from golden.oracle.closed_codes import CODES
 from golden.oracle.fault import Fault
 from golden.oracle.fleet import Fleet
+from golden.oracle.posting import Post
 from golden.oracle.scanner import Number, parse
 
 Members = dict[str, Any]
 TOTAL_TIMEOUT_MS = 60_000
+ASK_MS = 5_000  # between two questions for the status of a region
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,17 @@ class Client:
     now_ms: int
     quota: int = waiting.QUOTA_MAX
     requests: list[Members] = field(default_factory=list)
+    post: Post | None = None
 
     @classmethod
     def of(cls, args: Members) -> Client:
         check_identity(args)
         fleet = Fleet.of(args["options"], args["endpoints"])
         servers = [Server(script) for script in args["script"]["servers"]]
-        return cls(args, fleet, servers, int(args["now_ms"]))
+        client = cls(args, fleet, servers, int(args["now_ms"]))
+        if args["options"].get("outbox") == "true":
+            client.post = Post(client.option("durability", "durable") == "replicated")
+        return client
 
     @property
     def u(self) -> int:
@@ -84,16 +91,27 @@ class Client:
 
     # --- one exchange ---------------------------------------------------------------------------
 
-    def exchange(self, request: Members, pcs_id: str, *, cancelled: bool = False) -> Members:
+    def exchange(
+        self,
+        request: Members,
+        pcs_id: str,
+        *,
+        cancelled: bool = False,
+        until_ms: int | None = None,
+    ) -> Members:
         """Attempt until there is a result or a reason to stop."""
         policy = waiting.Policy(max_attempts=int(self.option("max_attempts", "3")))
         deadline_ms = self.now_ms + int(self.option("total_timeout_ms", str(TOTAL_TIMEOUT_MS)))
+        if until_ms is not None:
+            deadline_ms = min(deadline_ms, until_ms)
         began_ms, attempt, taken = self.now_ms, 0, 0
         self.fleet.call(self.now_ms, self.u)
         while True:
             attempt += 1
             sender = self.fleet.current
             answer = self.attempt(sender, request, pcs_id, attempt)
+            if self.post is not None and answer.error is None:
+                self.post.hear(answer.step["headers"])
             value, code, facts = self.read(answer, request, pcs_id)
             elsewhere = self.note(sender, answer, facts)
             told = self.told(facts)
@@ -233,9 +251,67 @@ class Client:
             return {"err": {"code": fault.code, "attempts": "0"}, "waited_ms": "0"}
         request = {"request": "submit", "body": body.hex(), "content": content, **self.common()}
         level = self.option("durability", "durable")
+        if self.post is not None:
+            name = self.post.put(request, pcs_id)
+            answer = self.exchange(request, pcs_id, cancelled=cancelled)
+            self.post.settle(name, answer, self.now_ms, self.args["u"])
+            return answer
         if level != "durable":
             request["min_ack"] = level
         return self.exchange(request, pcs_id, cancelled=cancelled)
+
+    # --- with an outbox (12.18, 13.16) ----------------------------------------------------------
+
+    def flush(self, call: Members) -> Members:
+        """Send what waits, and learn what is replicated, until nothing is left or time is over."""
+        post = self.post
+        assert post is not None
+        deadline_ms = self.now_ms + int(call["ms"])
+        ask_at: int | None = None
+        post.sending.step({"event": "hurry"})
+        while True:
+            name = post.take(self.now_ms)
+            asks = bool(post.sending.holding.at) and "token" in self.args["options"]
+            ask_at = None if not asks else self.now_ms if ask_at is None else ask_at
+            asked = ask_at is not None and ask_at <= self.now_ms < deadline_ms
+            if asked:
+                ask_at = self.now_ms + ASK_MS
+                self.ask(post)
+            if name is not None:
+                request, pcs_id = post.letters[name]
+                answer = self.exchange(request, pcs_id, until_ms=deadline_ms)
+                post.settle(name, answer, self.now_ms, self.args["u"])
+                if self.now_ms >= deadline_ms:
+                    break
+                continue
+            if asked:
+                continue
+            due_ms = post.due_ms()
+            if self.now_ms >= deadline_ms or (due_ms is None and not asks):
+                break
+            ends = (deadline_ms, due_ms, ask_at)
+            self.now_ms = min(at for at in ends if at is not None and at > self.now_ms)
+        return {"stats": post.stats()}
+
+    def ask(self, post: Post) -> None:
+        """Ask each endpoint that can know for the status of its region."""
+        held = {at.region for at in post.sending.holding.at.values()}
+        for index in self.fleet.eligible:
+            region = self.args["endpoints"][index].get("region")
+            if region is not None and region not in held:
+                continue
+            request = {"request": "status", "token": self.args["options"]["token"], **self.common()}
+            answer = self.attempt(index, request, "", 1)
+            if answer.error is None:
+                post.learn(answer.step)
+
+    def reopen(self, call: Members) -> Members:  # noqa: ARG002 - a call as the others
+        """Close the client and its outbox, and open both again."""
+        assert self.post is not None
+        self.post = self.post.opened_again()
+        self.fleet = Fleet.of(self.args["options"], self.args["endpoints"])
+        self.quota = waiting.QUOTA_MAX
+        return {"stats": self.post.stats()}
 
     def signed(self, data: bytes) -> tuple[bytes, str, str]:
         """Check a record as `submit` does, sign it, and give its bytes and names."""
@@ -281,6 +357,10 @@ class Client:
                 return self.submit_many(call)
             case "get":
                 return self.get(call)
+            case "flush":
+                return self.flush(call)
+            case "reopen":
+                return self.reopen(call)
         self.now_ms += int(call["ms"])
         return {}
 
@@ -291,6 +371,9 @@ def check_identity(args: Members) -> None:
         raise Fault("config_invalid")
     if len(bytes.fromhex(args["key"])) < 32:
         raise Fault("key_unusable")
+    levels = answers.LEVELS[:2] if args["options"].get("outbox") == "true" else answers.LEVELS
+    if args["options"].get("durability", levels[0]) not in levels:
+        raise Fault("config_invalid")
     for name in ("max_attempts", "total_timeout_ms"):
         if int(args["options"].get(name, "1")) < 1:
             raise Fault("config_invalid")

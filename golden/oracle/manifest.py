@@ -33,6 +33,8 @@ SUITES = (
     "submit",
     "batch",
     "client",
+    "posting",
+    "ring",
 )
 ID_OF_LINE = re.compile(r'\{"id":"([^"]*)",')
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from golden.oracle.crc import crc
 from golden.oracle.fault import Fault
+from golden.oracle.holding import place
 from golden.oracle.scanner import Number, parse_any
 
 TEXT_BYTES_MAX = 2**20
@@ -95,6 +96,7 @@ class Recovery:
 
     def __init__(self) -> None:
         self.live: dict[str, Frame] = {}
+        self.held: dict[str, str] = {}
         self.dead: set[str] = set()
         self.corrupt: list[str] = []
         self.cuts: list[list[str]] = []
@@ -123,6 +125,15 @@ class Recovery:
                 self.live[frame["id"]] = frame
             elif frame["t"] in ("ack", "dead", "release"):
                 self.live.pop(frame["id"], None)
+                self.held.pop(frame["id"], None)
+            elif frame["t"] == "hold" and frame["id"] in self.live:
+                self.hold(frame)
+
+    def hold(self, frame: Frame) -> None:
+        """Keep the last readable position of a live entry (11.23)."""
+        at = frame.get("position")
+        if isinstance(at, str) and place(at) is not None:
+            self.held[frame["id"]] = at
 
     def dead_log(self, data: bytes) -> None:
         for frame in self.frames("dead.log", data, True):
@@ -136,7 +147,7 @@ class Recovery:
             self.live.pop(name, None)
 
 
-def entry(frame: Frame) -> dict[str, str]:
+def entry(frame: Frame, held: dict[str, str]) -> dict[str, str]:
     out = {
         "id": frame["id"],
         "pcs_id": frame["pcs_id"],
@@ -144,6 +155,8 @@ def entry(frame: Frame) -> dict[str, str]:
         "at": frame["at"].token,
         "body": frame["body"].encode("utf-8").hex(),
     }
+    if frame["id"] in held:
+        out["hold"] = held[frame["id"]]
     return out | {n: frame[n] for n in ("kid", "tenant", "from") if n in frame}
 
 
@@ -156,7 +169,7 @@ def recover(args: dict[str, Any]) -> dict[str, Any]:
     if "dead.log" in files:
         state.dead_log(files["dead.log"])
     return {
-        "entries": [entry(state.live[i]) for i in sorted(state.live)],
+        "entries": [entry(state.live[i], state.held) for i in sorted(state.live)],
         "dead": sorted(state.dead),
         "corrupt": sorted(state.corrupt),
         "cuts": sorted(state.cuts),

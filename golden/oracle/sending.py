@@ -1,4 +1,4 @@
-"""When an outbox sends which entry, and what an answer means: `spec/formats.md` 11.14-11.17."""
+"""When an outbox sends which entry, and what answers mean: `spec/formats.md` 11.14-11.17, 11.22."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from golden.oracle import double
+from golden.oracle.holding import Holding, Place, level_reached, place
 
 BURIED = (400, 409, 413, 422)
 BASE_MS = 1_000
@@ -19,7 +20,7 @@ class Kept:
     id: str
     groups: list[list[str]]
     length: int
-    state: str = "waiting"  # or "in_flight", "parked"
+    state: str = "waiting"  # or "in_flight", "parked", "held"
     due_ms: int = 0
     floor_ms: int = 0
     tries: int = 0
@@ -30,11 +31,16 @@ class Kept:
 class Sending:
     width_max: int
     width: int
+    replicated: bool = False
     kept: dict[str, Kept] = field(default_factory=dict)
     blocked: list[list[str]] = field(default_factory=list)
+    holding: Holding = field(default_factory=Holding)
+    released: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
 
     def step(self, event: dict[str, str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        self.released, self.again = [], []
         match event["event"]:
             case "put":
                 self.put(event)
@@ -44,7 +50,19 @@ class Sending:
                 found["verdict"] = self.answer(event)
             case "hurry":
                 self.hurry()
-        return {**found, "in_flight": str(self.in_flight()), "blocked": sorted(self.blocked)}
+            case "heard":
+                self.hear(place(event["value"]))
+            case "status":
+                self.status(bytes.fromhex(event["body"]))
+        found |= {"in_flight": str(self.in_flight()), "blocked": sorted(self.blocked)}
+        return found | self.held() if self.replicated else found
+
+    def held(self) -> dict[str, Any]:
+        return {
+            "held": [[name, self.holding.text(name)] for name in sorted(self.holding.at)],
+            "released": sorted(self.released),
+            "again": sorted(self.again),
+        }
 
     def put(self, event: dict[str, str]) -> None:
         groups = [[what, event[what]] for what in ("kid", "tenant") if what in event]
@@ -52,6 +70,9 @@ class Sending:
         if event["in_flight"] == "true":
             entry.state = "in_flight"
         self.kept[entry.id] = entry
+        found = place(event.get("hold"))
+        if found is not None:
+            self.hold(entry, found)
 
     def in_flight(self) -> int:
         return sum(entry.state == "in_flight" for entry in self.kept.values())
@@ -82,12 +103,24 @@ class Sending:
         """Give the verdict about an entry in flight, and carry it out (11.15-11.17)."""
         entry = self.kept[event["id"]]
         status = int(event.get("status", "0"))
+        self.hear(place(event.get("replicated")))
         if status in (200, 202):
-            del self.kept[entry.id]
+            verdict, found = "acknowledge", None
+            if self.replicated and not level_reached(event):
+                verdict, found = self.holding.judge(
+                    place(event.get("position")), place(event.get("replicated"))
+                )
+            if verdict == "later":
+                self.later(entry, event)
+                return verdict
             self.widen()
             for group in entry.groups:
                 self.unblock(group)
-            return "acknowledge"
+            if found is None:
+                del self.kept[entry.id]
+            else:
+                self.hold(entry, found)
+            return verdict
         if status in BURIED:
             del self.kept[entry.id]
             self.widen()
@@ -99,18 +132,43 @@ class Sending:
             if group not in self.blocked:
                 self.blocked.append(group)
             return "pause"
-        self.later(entry, event, status)
-        return "later"
-
-    def later(self, entry: Kept, event: dict[str, str], status: int) -> None:
         if status != 429 and event.get("cancelled") != "true":
             self.width = 1
+        self.later(entry, event)
+        return "later"
+
+    def later(self, entry: Kept, event: dict[str, str]) -> None:
         u = double.value(int(event["u"], 16))
         bound = min(BASE_MS * 2**entry.tries, CAP_MS)
         entry.floor_ms = int(event["now_ms"]) + int(event.get("retry_after_ms", "0"))
         entry.due_ms = entry.floor_ms + (u * bound).__floor__()
         entry.tries += 1
         entry.state = "waiting"
+
+    def hold(self, entry: Kept, at: Place) -> None:
+        entry.state = "held"
+        self.holding.at[entry.id] = at
+
+    def hear(self, found: Place | None) -> None:
+        """Let a watermark decide about every entry that is held (11.25, 11.28)."""
+        if found is None or not self.holding.learn(found):
+            return
+        for name, fate in self.holding.fates().items():
+            if fate == "stay":
+                continue
+            del self.holding.at[name]
+            if fate == "release":
+                del self.kept[name]
+                self.released.append(name)
+            else:
+                entry = self.kept[name]
+                entry.state, entry.due_ms, entry.floor_ms, entry.tries = "waiting", 0, 0, 0
+                self.again.append(name)
+
+    def status(self, body: bytes) -> None:
+        """Hear a region status, one stream after the other (11.29)."""
+        for watermark in self.holding.watermarks(body):
+            self.hear(watermark)
 
     def widen(self) -> None:
         self.width = min(2 * self.width, self.width_max)
@@ -133,5 +191,5 @@ class Sending:
 
 def play(args: dict[str, Any]) -> dict[str, Any]:
     width = int(args["width_max"])
-    sending = Sending(width, width)
+    sending = Sending(width, width, args.get("durability") == "replicated")
     return {"steps": [sending.step(event) for event in args["events"]]}

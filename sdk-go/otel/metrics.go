@@ -94,12 +94,17 @@ func serverOf(address string) []attribute.KeyValue {
 	return attributes
 }
 
-// ObserveOutbox reports entries, bytes and age of an outbox whenever metrics are collected, until
-// stop is called; call it before the outbox is closed.
+// ObserveOutbox reports entries, held ones, bytes and age of an outbox whenever metrics are
+// collected, until stop is called; call it before the outbox is closed.
 func (t *Telemetry) ObserveOutbox(outbox *fractal.Outbox) (stop func() error, err error) {
 	meter := t.metrics.meter
 	entries, err := meter.Int64ObservableGauge("fractal_lba.outbox.entries",
-		metric.WithUnit("{entry}"), metric.WithDescription("Entries that wait or are in flight."))
+		metric.WithUnit("{entry}"), metric.WithDescription("Entries that are not released yet."))
+	if err != nil {
+		return nil, err
+	}
+	held, err := meter.Int64ObservableGauge("fractal_lba.outbox.held", metric.WithUnit("{entry}"),
+		metric.WithDescription("Entries that are acknowledged and not yet replicated."))
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +121,7 @@ func (t *Telemetry) ObserveOutbox(outbox *fractal.Outbox) (stop func() error, er
 	observe := func(_ context.Context, observer metric.Observer) error {
 		stats := outbox.Stats()
 		observer.ObserveInt64(entries, int64(stats.Entries))
+		observer.ObserveInt64(held, int64(stats.Held))
 		observer.ObserveInt64(size, stats.Bytes)
 		oldest := 0.0
 		if stats.Entries > 0 {
@@ -124,7 +130,7 @@ func (t *Telemetry) ObserveOutbox(outbox *fractal.Outbox) (stop func() error, er
 		observer.ObserveFloat64(age, oldest)
 		return nil
 	}
-	registered, err := meter.RegisterCallback(observe, entries, size, age)
+	registered, err := meter.RegisterCallback(observe, entries, held, size, age)
 	if err != nil {
 		return nil, err
 	}

@@ -266,6 +266,10 @@ func TestAnOutboxIsObservedUntilItIsNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := b.collect()
+	held, observed := found["fractal_lba.outbox.held"]
+	if held != 0 || !observed {
+		t.Errorf("got %v", found)
+	}
 	if found["fractal_lba.outbox.entries"] != 1 || found["fractal_lba.outbox.bytes"] == 0 ||
 		found["fractal_lba.outbox.age"] < 3600 {
 		t.Errorf("got %v", found)

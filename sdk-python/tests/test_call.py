@@ -510,7 +510,7 @@ LETTER = Letter("", SIGNED.pcs_id, SIGNED.content, "k1", "acme", NOW_MS, SIGNED.
 
 
 def kept(play: Play) -> Any:
-    return play.run(deliver.submit_kept(LETTER, submit))
+    return play.run(deliver.submit_kept(LETTER, submit, level="durable"))
 
 
 def test_a_letter_is_kept_before_the_first_attempt_and_settled_after_the_last() -> None:
@@ -544,7 +544,7 @@ def test_a_stop_says_whether_the_outbox_goes_on(
     answer: Scripted, verdict: type, *, queued: bool
 ) -> None:
     play = Play([answer] * 3)
-    error = play.error(deliver.submit_kept(LETTER, submit))
+    error = play.error(deliver.submit_kept(LETTER, submit, level="durable"))
     assert error.queued is queued
     (settle,) = play.of(Settle)
     assert isinstance(settle.verdict, verdict)
@@ -564,7 +564,7 @@ def batch(state: State) -> Call[Any]:
     records = [deliver.signed_of(letter) for letter in LETTERS]
     spec = batch_spec(records, agent="agent", tenant="acme")
     call = exchange(spec, state, Bounds(), deadline_ms=61_000, agent="agent")
-    return deliver.deliver_batch(LETTERS, call, state)
+    return deliver.deliver_batch(LETTERS, call, state, level="durable")
 
 
 def answer_lines(*items: dict[str, Any]) -> RawResponse:
@@ -643,13 +643,15 @@ def nothing() -> Call[None]:
     yield from ()
 
 
-def pump(play: Play, *, deadline_ms: int | None) -> None:
+def pump(play: Play, *, deadline_ms: int | None, asks: Any = None) -> None:
     calls: list[Call[Any]] = [nothing()]
-    play.run(deliver.pump(lambda _: calls, deadline_ms=deadline_ms))
+    play.run(deliver.pump(lambda _: calls, asks=asks, deadline_ms=deadline_ms))
 
 
-def due(next_due_ms: int | None, in_flight: int = 0, letters: tuple[Letter, ...] = ()) -> Due:
-    return Due(letters, next_due_ms, in_flight)
+def due(
+    next_due_ms: int | None, in_flight: int = 0, letters: tuple[Letter, ...] = (), held: int = 0
+) -> Due:
+    return Due(letters, next_due_ms, in_flight, held)
 
 
 def test_a_flush_ends_when_nothing_is_left_that_may_be_sent() -> None:
@@ -680,7 +682,7 @@ def test_an_entry_that_is_due_but_has_no_room_waits_for_one_that_is_in_flight() 
 
 def test_a_courier_goes_on_until_the_client_is_closed() -> None:
     play = Play(dues=[due(None), due(None)])
-    generator = deliver.pump(lambda _: [], deadline_ms=None)
+    generator = deliver.pump(lambda _: [], asks=None, deadline_ms=None)
     with pytest.raises(IndexError):  # it asked a third time
         play.run(generator)
     play = Play(dues=[due(NOW_MS + 5)], doze=lost("cancelled"))
@@ -689,7 +691,9 @@ def test_a_courier_goes_on_until_the_client_is_closed() -> None:
 
 def test_an_outbox_that_fails_ends_the_courier_with_its_error() -> None:
     play = Play(dues=[lost("outbox_corrupt")])
-    assert play.error(deliver.pump(lambda _: [], deadline_ms=None)).code == "outbox_corrupt"
+    assert (
+        play.error(deliver.pump(lambda _: [], asks=None, deadline_ms=None)).code == "outbox_corrupt"
+    )
 
 
 def test_errors_of_a_whole_batch_that_cannot_be_read_are_no_refusal() -> None:
@@ -699,3 +703,49 @@ def test_errors_of_a_whole_batch_that_cannot_be_read_are_no_refusal() -> None:
     play.run(batch(state))
     assert state.takes_batches
     assert [settle.verdict for settle in play.of(Settle)] == [Later()] * 3
+
+
+def test_while_something_is_held_a_flush_asks_at_once_and_then_every_5_s() -> None:
+    asked: list[int] = []
+
+    def asks(timeout_ms: int) -> list[Call[Any]]:
+        asked.append(timeout_ms)
+        return [nothing()]
+
+    held = due(None, held=1)
+    play = Play(dues=[held, held, held, held, held, due(None)], monotonic_ms=1_000)
+    pump(play, deadline_ms=12_000, asks=asks)
+    assert [doze.wait_ms for doze in play.of(Doze)] == [5_000, 5_000]
+    assert asked == [2_000, 2_000, 1_000]
+
+
+def test_a_courier_asks_5_s_after_the_first_entry_was_held() -> None:
+    asked: list[int] = []
+
+    def asks(timeout_ms: int) -> list[Call[Any]]:
+        asked.append(timeout_ms)
+        return []
+
+    held = due(None, held=1)
+    play = Play(dues=[due(None), held, held, due(None), held, held])
+    with pytest.raises(IndexError):  # it goes on
+        pump(play, deadline_ms=None, asks=asks)
+    assert [doze.wait_ms for doze in play.of(Doze)] == [None, 5_000, 5_000, None, 5_000, 5_000]
+    assert asked == [2_000, 2_000]
+
+
+def test_what_is_due_goes_out_behind_a_question() -> None:
+    play = Play(dues=[due(None, 1, (LETTERS[1],), held=1), due(None)])
+    pump(play, deadline_ms=10_000, asks=lambda _: [nothing()])
+    assert [type(effect) for effect in play.effects] == [Take, Deliver, Deliver, Take]
+    assert [each.ids for each in play.of(Deliver)] == [(LETTERS[1].id,)] * 2
+
+
+def test_nobody_is_asked_after_the_deadline_or_without_a_token() -> None:
+    held = due(None, held=1)
+    play = Play(dues=[held], monotonic_ms=3_000)
+    pump(play, deadline_ms=3_000, asks=lambda _: [nothing()])
+    assert [type(effect) for effect in play.effects] == [Take]
+    play = Play(dues=[held])
+    pump(play, deadline_ms=3_000)
+    assert [type(effect) for effect in play.effects] == [Take]

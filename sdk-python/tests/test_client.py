@@ -561,11 +561,14 @@ def test_a_call_may_have_its_own_bounds_but_no_invalid_ones(make: Make) -> None:
 
 def test_an_outbox_keeps_to_the_level_that_it_can_release(tmp_path: Path) -> None:
     with open_outbox(tmp_path / "box") as box:
-        with pytest.raises(ConfigError, match="durability"):
-            Client("https://a.example", **options(outbox=box, durability="replicated"))
-        with Client("https://a.example", **options(outbox=box)) as client:
+        for level in ("witnessed", "local"):
             with pytest.raises(ConfigError, match="durability"):
-                client.submit(record(), durability="replicated")
+                Client("https://a.example", **options(outbox=box, durability=level))
+        for level, other in (("durable", "replicated"), ("replicated", "durable")):
+            with Client("https://a.example", **options(outbox=box, durability=level)) as client:
+                for wrong in (other, "witnessed", "local"):
+                    with pytest.raises(ConfigError, match="durability"):
+                        client.submit(record(), durability=wrong)
             assert box.stats().entries == 0
 
 

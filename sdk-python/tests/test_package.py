@@ -15,7 +15,9 @@ import fractal_lba
 
 SOURCE = Path(fractal_lba.__file__).parent
 
-PURE = ("errors", "secret", "ids", "record", "sign", "retry", "endpoints", "http", "outcome")
+PURE = (
+    "errors", "secret", "ids", "record", "sign", "retry", "endpoints", "http", "outcome", "ring",
+)  # fmt: skip
 # Modules that a pure module must not import: clocks, chance, sockets, files.
 BANNED = {
     "asyncio", "datetime.datetime.now", "http.client", "io", "pathlib", "random", "secrets",

@@ -1,9 +1,9 @@
 """Run every published vector through every public entry that can reach it.
 
 The files say what to do (`op`), with what (`args`), and what must come out (`expect`). The entries
-stand in `vector_signing` and `vector_exchange`: several per operation, so that the same case goes
-through the typed and the JSON way. An operation without an entry fails, and so does a suite
-without cases.
+stand in `vector_signing`, `vector_exchange` and `vector_ring`: several per operation, so that the
+same case goes through the typed and the JSON way. An operation without an entry fails, and so
+does a suite without cases.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import vector_client
 import vector_exchange
+import vector_ring
 import vector_signing
 from vector_exchange import NotOurs
 from vector_signing import Answer, Entry
@@ -26,7 +27,9 @@ from vector_signing import Answer, Entry
 from fractal_lba.errors import FractalLBAError
 
 VECTORS = Path(__file__).parents[2] / "golden" / "vectors"
-ENTRIES = vector_signing.ENTRIES | vector_exchange.ENTRIES | vector_client.ENTRIES
+ENTRIES = (
+    vector_signing.ENTRIES | vector_exchange.ENTRIES | vector_client.ENTRIES | vector_ring.ENTRIES
+)
 
 # What this SDK chose where the specification leaves a choice (flags with a policy axis).
 POLICIES = {

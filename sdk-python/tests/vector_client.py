@@ -14,16 +14,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from clients import AnyClient
-from vector_exchange import outcome_answer
+from fault_files import FaultFiles
+from vector_exchange import outcome_answer, places_of
 from vector_signing import Answer, Entry, double
 
 from fractal_lba.canonical import parse
 from fractal_lba.endpoints import Endpoint, FailoverPolicy
 from fractal_lba.errors import FractalLBAError, error_for
 from fractal_lba.http import RawResponse, Request
+from fractal_lba.outbox import Owner
 from fractal_lba.outcome import Submitted
 from fractal_lba.retry import RetryPolicy
 from fractal_lba.sign import HmacSigner, sign
+from fractal_lba.spool import OutboxStats, open_outbox
 from fractal_lba.testing import FakeClock
 
 SEEN = {
@@ -33,6 +36,7 @@ SEEN = {
     "min_ack": "pcs-min-ack",
     "authorization": "authorization",
 }
+HERE = Owner(1, "boot", 1, "here")
 CLOSED = "http://127.0.0.1:9"
 
 
@@ -141,20 +145,45 @@ class Played:
     def __init__(self, kind: str, args: dict[str, Any], **more: Any) -> None:
         self.clock = CancellingClock(int(args["now_ms"]))
         self.servers = Servers(args["script"])
-        endpoints = [Endpoint(url(e["url"]), e.get("region")) for e in args["endpoints"]]
         self.signer = HmacSigner(bytes.fromhex(args["key"]), kid=args.get("kid"))
+        self.kind, self.args, self.more = kind, args, more
+        self.files = FaultFiles()
+        self.open()
+
+    def open(self) -> None:
+        """Open the client, with its outbox if it has one."""
+        args, given = self.args, dict(self.args.get("options", {}))
+        self.box = None
+        if given.pop("outbox", None) == "true":
+            self.box = open_outbox("", files=self.files, owner=HERE, background=False)
         self.client = AnyClient(
-            kind,
-            endpoints,
+            self.kind,
+            [Endpoint(url(e["url"]), e.get("region")) for e in args["endpoints"]],
             signer=self.signer,
             tenant=args.get("tenant"),
             sig_version=int(args["sig_v"]),
             clock=self.clock,
             random=Always(double(args["u"])),
             transport=self.servers,
-            **options_of(args.get("options", {})),
-            **more,
+            outbox=self.box,
+            **options_of(given),
+            **self.more,
         )
+
+    def end(self) -> None:
+        """Close the client and its outbox."""
+        self.client.end()
+        if self.box is not None:
+            self.box.close()
+
+    def kept(self, call: dict[str, Any]) -> OutboxStats:
+        if call["call"] == "flush":
+            flushed: OutboxStats = self.client.flush(int(call["ms"]) / 1000)
+            return flushed
+        self.end()
+        self.open()
+        assert self.box is not None
+        return self.box.stats()
 
     def answer(self, call: dict[str, Any]) -> Answer:
         if call["call"] == "advance":
@@ -162,6 +191,9 @@ class Played:
             return {}
         if call["call"] == "submit_many":
             return {"items": self.many(call)}
+        if call["call"] in ("flush", "reopen"):
+            stats, names = self.kept(call), ("entries", "held", "in_flight", "dead")
+            return {"stats": {name: str(getattr(stats, name)) for name in names}}
         before = len(self.clock.waits_ms)
         try:
             found: Answer = {"ok": self.one(call)}
@@ -202,12 +234,7 @@ def submitted_answer(submitted: Submitted) -> Answer:
         "level": submitted.level,
         "attempts": str(submitted.raw.attempts),
     }
-    place = submitted.position
-    if place is not None:
-        answer["position"] = {
-            "region": place.region, "placement": place.placement,
-            "region_epoch": str(place.region_epoch), "seq": str(place.seq),
-        }  # fmt: skip
+    answer |= places_of(submitted)
     if submitted.raw.request_id is not None:
         answer["request_id"] = submitted.raw.request_id
     return answer
@@ -230,7 +257,7 @@ def played(kind: str) -> Entry:
         try:
             calls = [run.answer(call) for call in args["calls"]]
         finally:
-            run.client.end()
+            run.end()
         requests = run.servers.requests
         if any("by_id" in script for script in run.servers.scripts):
             requests = sorted(requests, key=lambda seen: str(seen.get("key")))
@@ -265,7 +292,7 @@ def captured(kind: str) -> Entry:
             shown = list(texts_of(args, run))
         finally:
             log.removeHandler(kept)
-            run.client.end()
+            run.end()
         return {"log": "\n".join([*kept.lines, *shown]).encode().hex()}
 
     capture.__qualname__ = f"capture_{kind}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from vector_held import stepped
 from vector_signing import Answer, bits, double
 
 from fractal_lba.endpoints import Endpoint, FailoverPolicy, Fleet
@@ -22,8 +23,9 @@ from fractal_lba.http import (
     read_submitted,
     submit_request,
 )
-from fractal_lba.outbox import DEAD_LOG, Entry, Letter, Recovery, first_id_of, read_frame
-from fractal_lba.outcome import Outcome
+from fractal_lba.outbox import DEAD_LOG, Letter, Recovery, first_id_of, read_frame
+from fractal_lba.outcome import Outcome, Submitted
+from fractal_lba.region_status import status_request
 from fractal_lba.retry import (
     Result,
     RetryPolicy,
@@ -32,7 +34,6 @@ from fractal_lba.retry import (
     parse_should_retry,
     plan,
 )
-from fractal_lba.schedule import Bury, Later, Pause, Schedule, judge
 from fractal_lba.secret import Secret
 
 
@@ -189,6 +190,10 @@ def request_by_kind(args: dict[str, Any]) -> Answer:
             attempt=attempt,
             token=None if token is None else Secret(token),
         )
+    elif args["request"] == "status":
+        request = status_request(
+            args["endpoint"], agent=args["agent"], token=Secret(token or ""), tenant=tenant
+        )
     else:
         request = health_request(args["endpoint"], agent=args["agent"])
     return request_answer(request)
@@ -229,17 +234,23 @@ def response_by_kind(args: dict[str, Any]) -> Answer:
             "replayed": "true" if submitted.replayed else "false",
             "level": submitted.level,
         }
-        place = submitted.position
-        if place is not None:
-            answer["position"] = {
-                "region": place.region,
-                "placement": place.placement,
-                "region_epoch": str(place.region_epoch),
-                "seq": str(place.seq),
-            }
+        answer |= places_of(submitted)
     if response.request_id is not None:
         answer["request_id"] = response.request_id
     return answer
+
+
+def places_of(submitted: Submitted) -> Answer:
+    """Write the positions that came with an answer."""
+    places = {"position": submitted.position, "replicated": submitted.replicated}
+    return {
+        name: {
+            "region": place.region, "placement": place.placement,
+            "region_epoch": str(place.region_epoch), "seq": str(place.seq),
+        }
+        for name, place in places.items()
+        if place is not None
+    }  # fmt: skip
 
 
 def outcome_answer(outcome: Outcome) -> Answer:
@@ -288,7 +299,8 @@ def recovered(args: dict[str, Any]) -> Answer:
         assert framed.length == entry.length
         put = Letter.of(framed.value).frame()
         body = put.pop("body").encode().hex()
-        entries.append({"body": body, **{k: str(v) for k, v in put.items() if k != "t"}})
+        hold = {} if entry.hold is None else {"hold": str(entry.hold)}
+        entries.append({"body": body, **hold, **{k: str(v) for k, v in put.items() if k != "t"}})
     return {
         "entries": entries,
         "dead": sorted(found.dead),
@@ -301,57 +313,6 @@ def recovered(args: dict[str, Any]) -> Answer:
 
 def checksum(args: dict[str, Any]) -> Answer:
     return {"value": f"{zlib.crc32(bytes.fromhex(args['bytes'])):08x}"}
-
-
-def stepped(args: dict[str, Any]) -> Answer:
-    schedule = Schedule(width_max=int(args["width_max"]))
-    entries: dict[str, Entry] = {}
-    return {"steps": [schedule_step(schedule, entries, event) for event in args["events"]]}
-
-
-def schedule_step(schedule: Schedule, entries: dict[str, Entry], event: dict[str, str]) -> Answer:
-    answer: Answer = {}
-    if event["event"] == "put":
-        entry = Entry(event["id"], "", event.get("kid"), event.get("tenant"), 0, "", 0,
-                      int(event["length"]))  # fmt: skip
-        entries[entry.id] = entry
-        schedule.add(entry, in_flight=event["in_flight"] == "true")
-    elif event["event"] == "take":
-        now_ms, limit = int(event["now_ms"]), int(event["limit"])
-        answer["taken"] = schedule.take(now_ms, limit=limit, bytes_max=int(event["bytes_max"]))
-    elif event["event"] == "answer":
-        answer["verdict"] = schedule_answer(schedule, entries[event["id"]], event)
-    else:
-        schedule.resume()
-        schedule.hurry()
-    blocked = sorted([what, name] for what, name in schedule.blocked)
-    return {**answer, "in_flight": str(schedule.in_flight), "blocked": blocked}
-
-
-def schedule_answer(schedule: Schedule, entry: Entry, event: dict[str, str]) -> str:
-    """Carry a verdict out on a schedule as the outbox does."""
-    status = int(event["status"]) if "status" in event else None
-    if status in (200, 202):
-        schedule.drop(entry.id)
-        schedule.delivered()
-        schedule.resume_for(entry)
-        return "acknowledge"
-    told = event.get("retry_after_ms")
-    verdict = judge(
-        status, "any", "any", b"",
-        retry_after_ms=None if told is None else int(told),
-        cancelled=event.get("cancelled") == "true",
-    )  # fmt: skip
-    if isinstance(verdict, Bury):
-        schedule.delivered()
-        schedule.drop(entry.id)
-        return "bury"
-    if isinstance(verdict, Pause):
-        schedule.pause(entry.id, verdict.what)
-        return "pause"
-    assert isinstance(verdict, Later)
-    schedule.postpone(entry.id, verdict, int(event["now_ms"]), double(event["u"]))
-    return "later"
 
 
 def of_a_server(args: dict[str, Any]) -> Answer:

@@ -108,7 +108,8 @@ function readItem(line: Uint8Array | undefined, index: number): Members {
 }
 
 /** Give an item the shape of the response that a single submit would have had. */
-function single(item: Members, { requestId }: Response, nowMs: number): Response {
+function single(item: Members, batch: Response, nowMs: number): Response {
+  const { requestId } = batch;
   const status = item.status as number;
   if ('problem' in item) {
     const headers = requestId === undefined ? [] : [['X-Request-Id', requestId] as const];
@@ -116,6 +117,8 @@ function single(item: Members, { requestId }: Response, nowMs: number): Response
   }
   const headers: Record<string, string> = {};
   for (const [name, header] of HEADERS) if (name in item) headers[header] = `${item[name]}`;
+  const watermark = batch.headers['pcs-replicated'];
+  if (watermark !== undefined) headers['pcs-replicated'] = watermark;
   return { status, headers, body: jcs(item.outcome ?? null), requestId };
 }
 

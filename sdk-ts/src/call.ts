@@ -32,8 +32,16 @@ import {
   submitRequest,
 } from './http.js';
 import type { Letter } from './outbox.js';
-import type { Outcome, Submitted } from './outcome.js';
-import { leaderHint, type Response, readOutcome, readResponse, readSubmitted } from './response.js';
+import type { Outcome, Position, Submitted } from './outcome.js';
+import type { RegionStatus } from './regionStatus.js';
+import {
+  leaderHint,
+  type Response,
+  readOutcome,
+  readResponse,
+  readSubmitted,
+  watermarkOf,
+} from './response.js';
 import { plan, type Result, type RetryPolicy, resultOf } from './retry.js';
 import type { Due, Verdict } from './schedule.js';
 import type { SignedRecord } from './sign.js';
@@ -96,6 +104,19 @@ export interface Settle {
   readonly verdict: Verdict;
 }
 
+/** Tell the outbox, if there is one, how far a region is replicated. */
+export interface Hear {
+  readonly do: 'hear';
+  readonly news: Position | RegionStatus;
+}
+
+/** Ask each endpoint that may know how far its region is replicated; `ids` go out after that. */
+export interface Ask {
+  readonly do: 'ask';
+  readonly ids: readonly string[];
+  readonly timeoutMs: number;
+}
+
 /** Take due entries out of the outbox; the turn brings a `Due`, or the outbox's error. */
 export interface Take {
   readonly do: 'take';
@@ -121,7 +142,7 @@ export interface Doze {
 }
 
 /** What a client with an outbox carries out besides; its courier does. */
-export type OutboxEffect = Keep | Settle | Take | Deliver | Doze;
+export type OutboxEffect = Keep | Settle | Hear | Ask | Take | Deliver | Doze;
 
 export type Effect = Send | Sleep | Probe | Tell | Enter | OutboxEffect;
 
@@ -238,6 +259,7 @@ export function* exchange<T>(
     const attemptTimeoutMs = Math.min(bounds.attemptTimeoutMs, leftMs);
     const connectTimeoutMs = Math.min(bounds.connectTimeoutMs, attemptTimeoutMs);
     turn = yield { do: 'send', request, connectTimeoutMs, attemptTimeoutMs };
+    yield* heard(turn);
     const value = read(spec, turn, bounds, attempt);
     error = isFractalLBAError(value) ? value : undefined;
     yield { do: 'tell', event: attemptEvent(name, request, turn, sentAtMs, attempt, error) };
@@ -277,6 +299,12 @@ export function* exchange<T>(
     if (isFractalLBAError(turn.answer))
       throw yield* stopped(name, turn.answer, 'cancelled', attempt);
   }
+}
+
+/** Read the watermark of an answer, whatever the answer is (formats 12.14). */
+function* heard({ answer }: Turn): Generator<Effect, void, Turn> {
+  const news = isFractalLBAError(answer) ? undefined : watermarkOf((answer as RawResponse).headers);
+  if (news) yield { do: 'hear', news };
 }
 
 /** Say where the next attempt goes; `hops` counts the hints that the call has followed. */

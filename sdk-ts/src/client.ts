@@ -42,13 +42,13 @@ import {
   milliseconds,
   type Settings,
   settingsOf,
+  tokenOf,
 } from './options.js';
 import { LEVELS, type Level, type Outcome, type Submitted } from './outcome.js';
 import { type PcsRecord, signedRecord, withId } from './record.js';
 import { checkRecord } from './recordCheck.js';
 import { checkInteger, QUOTA_FULL } from './retry.js';
 import type { Members } from './scanner.js';
-import { Secret } from './secret.js';
 import { type SignedRecord, sign } from './sign.js';
 import { follow } from './signals.js';
 import type { OutboxStats } from './spool.js';
@@ -120,10 +120,11 @@ export class FractalLBAClient {
     const { tenant, outbox, durability: usual } = this.#settings;
     const deadlineMs = this.#deadlineMs(totalTimeoutMs);
     this.#refuseCancelled(signal);
-    const level = durability === undefined ? usual : checkLevel(durability, outbox);
+    const level = durability === undefined ? usual : checkLevel(durability, outbox, usual);
     const signed = await this.#prepare(record);
     this.#refuseCancelled(signal); // a signer may take long, and what is cancelled is not kept
-    const attempt = () => this.#single(signed, tenant, deadlineMs, level);
+    const asked = outbox ? LEVELS[0] : level;
+    const attempt = () => this.#single(signed, tenant, deadlineMs, asked);
     this.#courier?.start();
     return this.#drive(this.#courier ? this.#courier.submit(signed, attempt) : attempt(), signal);
   }
@@ -168,8 +169,7 @@ export class FractalLBAClient {
     const { agent, tenant, token: given } = this.#settings;
     this.#refuseCancelled(signal);
     const deadlineMs = this.#deadlineMs(totalTimeoutMs);
-    const text = typeof given === 'function' ? await given() : given;
-    const token = typeof text === 'string' ? new Secret(text) : text;
+    const token = await tokenOf(given);
     const spec = getSpec(pcsId, { agent, tenant, token });
     return this.#drive(this.#exchange(spec, deadlineMs), signal);
   }

@@ -7,12 +7,22 @@
 
 import { batchSpec } from './batch.js';
 import type { Answer, Call, Frozen, OutboxEffect, Run, Spec, State } from './call.js';
-import { byTenant, deliver, deliverBatch, enqueue, pump, signedOf, submitKept } from './deliver.js';
+import {
+  ask,
+  byTenant,
+  deliver,
+  deliverBatch,
+  enqueue,
+  pump,
+  signedOf,
+  submitKept,
+} from './deliver.js';
 import { configError, type FractalLBAError, isFractalLBAError, OutboxError } from './errors.js';
 import type { ClientEvent, OutboxEvent } from './hooks.js';
-import type { Settings } from './options.js';
+import { type Settings, tokenOf } from './options.js';
 import { type Letter, sentAtMs } from './outbox.js';
-import { LEVELS, type Level, type Submitted } from './outcome.js';
+import { LEVELS, type Level, type Position, type Submitted } from './outcome.js';
+import { type RegionStatus, statusRequest } from './regionStatus.js';
 import { type Members, parse } from './scanner.js';
 import type { Due, Verdict } from './schedule.js';
 import type { SignedRecord } from './sign.js';
@@ -35,6 +45,10 @@ export interface Mailbox {
   put(letter: Letter, nowMs: number, inFlight: boolean): Promise<Letter>;
   take(nowMs: number, limit: number, bytesMax: number): Promise<Due>;
   settle(id: string, verdict: Verdict, nowMs: number, u: number): Promise<void>;
+  /** Take in how far a region is replicated. */
+  hear(news: Position | RegionStatus): Promise<void>;
+  /** Name the regions in which entries are held. */
+  heldRegions(): ReadonlySet<string>;
   lettersOf(kid: string | undefined): Promise<Letter[]>;
   release(id: string, reason: string): Promise<void>;
   /** End all pauses and own waits, not those that a server asked for. */
@@ -76,7 +90,7 @@ export class Courier {
 
   /** Describe a submit that is kept before it is sent. */
   submit(signed: SignedRecord, attempt: () => Call<Submitted>): Call<Submitted> {
-    return submitKept(this.#letter(signed), attempt);
+    return submitKept(this.#letter(signed), attempt, this.#client.settings.durability);
   }
 
   /** Describe keeping a record for later; gives the id of its entry. */
@@ -129,12 +143,20 @@ export class Courier {
       case 'settle':
         run.unsettled = [];
         return this.#settle(effect.id, effect.verdict);
+      case 'hear':
+        await this.#outbox.hear(effect.news).catch(asAnswer);
+        return undefined;
+      case 'ask':
+        run.unsettled = effect.ids;
+        await this.#ask(effect.timeoutMs, run);
+        run.unsettled = [];
+        return undefined;
       case 'take':
         // Noted before: what changes while it takes must end the doze that follows.
         this.#change ??= new AbortController();
         run.change = this.#change.signal;
         // A client that is closed takes no more: the doze that follows ends the pump.
-        if (run.signal.aborted) return { letters: [], inFlight: 0 };
+        if (run.signal.aborted) return { letters: [], inFlight: 0, held: 0 };
         return this.#outbox.take(clock.nowMs(), effect.limit, effect.bytesMax).catch(asAnswer);
       case 'deliver':
         run.unsettled = effect.ids;
@@ -157,6 +179,24 @@ export class Courier {
     const isForeign = (end: PromiseSettledResult<unknown>): boolean =>
       end.status === 'rejected' && !isFractalLBAError(end.reason);
     if (ends.some(isForeign)) await this.abandon(run);
+  }
+
+  /** Ask each endpoint that may know once; a token that cannot be had asks nobody. */
+  async #ask(timeoutMs: number, run: Run): Promise<void> {
+    const { agent, tenant, token: given } = this.#client.settings;
+    const [had] = await Promise.allSettled([tokenOf(given)]);
+    if (had.status === 'rejected' || !had.value) return;
+    const token = had.value;
+    const { fleet } = this.#client.state;
+    const regions = this.#outbox.heldRegions();
+    const endpoints = fleet.endpoints.filter(
+      ({ region }, index) =>
+        fleet.eligible.includes(index) && (region === undefined || regions.has(region)),
+    );
+    const requests = endpoints.map(({ url }) => statusRequest(url, { agent, tenant, token }));
+    await Promise.allSettled(
+      requests.map((request) => this.#client.drive(ask(request, timeoutMs), run.signal)),
+    );
   }
 
   /** Give back the entries of a call that was broken off: the outbox goes on with them. */
@@ -182,7 +222,9 @@ export class Courier {
 
   async #pump(deadlineMs?: number): Promise<void> {
     if (this.#client.closing.aborted) return;
-    await this.#client.drive(pump((letters) => this.#deliveries(letters, deadlineMs), deadlineMs));
+    const deliveries = (letters: readonly Letter[]) => this.#deliveries(letters, deadlineMs);
+    const canAsk = this.#client.settings.token !== undefined;
+    await this.#client.drive(pump(deliveries, canAsk, deadlineMs));
   }
 
   /** Give one call for each batch, or for each letter where batches are not taken. */
@@ -194,11 +236,13 @@ export class Courier {
       const tenant = group[0]?.tenant;
       if (group.length > 1 && state.takesBatches) {
         const spec = batchSpec(group.map(signedOf), { agent: settings.agent, tenant });
-        return [deliverBatch(group, this.#client.exchange(spec, deadlineMs), state)];
+        const batch = this.#client.exchange(spec, deadlineMs);
+        return [deliverBatch(group, batch, state, settings.durability)];
       }
-      return group.map((letter) =>
-        deliver(letter.id, this.#client.single(signedOf(letter), tenant, deadlineMs, LEVELS[0])),
-      );
+      return group.map((letter) => {
+        const single = this.#client.single(signedOf(letter), tenant, deadlineMs, LEVELS[0]);
+        return deliver(letter.id, single, settings.durability);
+      });
     });
   }
 

@@ -8,21 +8,35 @@
 import { type BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_LINES } from './batch.js';
 import type { Call, Frozen, State } from './call.js';
 import { type FractalLBAError, isFractalLBAError } from './errors.js';
+import { judgeRecorded } from './held.js';
+import type { RawResponse, Request } from './http.js';
 import type { Letter } from './outbox.js';
-import type { Submitted } from './outcome.js';
+import type { Level, Submitted } from './outcome.js';
+import { readRegionStatus } from './regionStatus.js';
+import { watermarkOf } from './response.js';
 import { type Due, judge, type Verdict } from './schedule.js';
 
 /** Answers to a batch as a whole that say: this server takes no such batch, send singles. */
 const UNSUPPORTED_BATCH = [400, 404, 405, 413, 415, 422];
 
+/** While something is held, a region is asked so often how far it is replicated. */
+const ASK_MS = 5_000;
+
+/** How long an endpoint has to say how far it is replicated. */
+const ASK_TIMEOUT_MS = 2_000;
+
 /**
- * Keep a letter, attempt, settle.
+ * Keep a letter, attempt, settle at the level of the client.
  *
  * The error of a delivery that stopped says by `queued` whether the outbox goes on with it.
  */
-export function* submitKept(letter: Letter, call: () => Call<Submitted>): Call<Submitted> {
+export function* submitKept(
+  letter: Letter,
+  call: () => Call<Submitted>,
+  level: Level,
+): Call<Submitted> {
   const id = yield* keep(letter, true);
-  return yield* deliver(id, call());
+  return yield* deliver(id, call(), level);
 }
 
 /** Keep a letter and leave it to the courier; give the id of its entry. */
@@ -37,7 +51,7 @@ function* keep(letter: Letter, inFlight: boolean): Call<string> {
 }
 
 /** Attempt one entry in flight and settle it. */
-export function* deliver(id: string, call: Call<Submitted>): Call<Submitted> {
+export function* deliver(id: string, call: Call<Submitted>, level: Level): Call<Submitted> {
   let submitted: Submitted;
   try {
     submitted = yield* call;
@@ -48,7 +62,7 @@ export function* deliver(id: string, call: Call<Submitted>): Call<Submitted> {
     yield { do: 'settle', id, verdict };
     throw error;
   }
-  yield { do: 'settle', id, verdict: acknowledged(submitted) };
+  yield { do: 'settle', id, verdict: judgeRecorded(submitted, level) };
   return submitted;
 }
 
@@ -57,13 +71,14 @@ export function* deliverBatch(
   letters: readonly Letter[],
   batch: Call<readonly BatchAnswer[]>,
   state: State,
+  level: Level,
 ): Call<void> {
   let verdicts: Verdict[];
   try {
     const answers = yield* batch;
     if (answers.every(isUnreadable)) state.takesBatches = false;
     verdicts = answers.map((each) =>
-      isFractalLBAError(each) ? verdictOf(each) : acknowledged(each),
+      isFractalLBAError(each) ? verdictOf(each) : judgeRecorded(each, level),
     );
   } catch (error) {
     if (!isFractalLBAError(error)) throw error;
@@ -77,10 +92,6 @@ export function* deliverBatch(
   for (const [index, verdict] of verdicts.entries()) {
     yield { do: 'settle', id: (letters[index] as Letter).id, verdict };
   }
-}
-
-function acknowledged({ raw }: Submitted): Verdict {
-  return { what: 'acknowledge', status: raw.status };
 }
 
 /** Say whether an answer could not be read: that says nothing about a record. */
@@ -100,34 +111,56 @@ export function signedOf({ body, pcsId, key }: Letter): Frozen {
   return { body, pcsId, content: key };
 }
 
+/** Ask an endpoint once how far its region is replicated; what cannot be read says nothing. */
+export function* ask(request: Request, timeoutMs: number): Call<void> {
+  const bounds = { connectTimeoutMs: timeoutMs, attemptTimeoutMs: timeoutMs };
+  const { answer } = yield { do: 'send', request, ...bounds };
+  if (isFractalLBAError(answer)) return;
+  const { status, headers, body } = answer as RawResponse;
+  // First: it knows which entries stand in a region_epoch that the header only names.
+  for (const news of [status === 200 && readRegionStatus(body), watermarkOf(headers)]) {
+    if (news) yield { do: 'hear', news };
+  }
+}
+
 /**
- * Deliver what is due, again and again.
+ * Deliver what is due, again and again; ask how far regions are replicated, where that helps.
  *
  * With a deadline, on the clock of `Turn.monotonicMs`, until then or until nothing is left that may
- * be sent; without one until the client is closed.
+ * be sent or, if it can ask, that is held; without one until the client is closed.
  */
 export function* pump(
   deliveries: (letters: readonly Letter[]) => readonly Call<unknown>[],
+  canAsk: boolean,
   deadlineMs?: number,
 ): Call<void> {
+  let askAtMs: number | undefined;
   for (;;) {
     const turn = yield { do: 'take', limit: MAX_BATCH_LINES, bytesMax: MAX_BATCH_BYTES };
     if (isFractalLBAError(turn.answer)) throw turn.answer;
-    const { letters, nextDueMs, inFlight } = turn.answer as Due;
+    const { letters, nextDueMs, inFlight, held } = turn.answer as Due;
+    const ids = letters.map(({ id }) => id);
+    const { monotonicMs: nowMs } = turn;
+    const isLate = deadlineMs !== undefined && nowMs >= deadlineMs;
+    if (!held || !canAsk) askAtMs = undefined;
+    else askAtMs ??= deadlineMs === undefined ? nowMs + ASK_MS : nowMs;
+    const asks = askAtMs !== undefined && nowMs >= askAtMs && !isLate;
+    if (asks) {
+      askAtMs = nowMs + ASK_MS;
+      const leftMs = (deadlineMs ?? Number.POSITIVE_INFINITY) - nowMs;
+      yield { do: 'ask', ids, timeoutMs: Math.min(leftMs, ASK_TIMEOUT_MS) };
+    }
     if (letters.length) {
-      const ids = letters.map(({ id }) => id);
       const { monotonicMs } = yield { do: 'deliver', calls: deliveries(letters), ids };
       if (deadlineMs !== undefined && monotonicMs >= deadlineMs) return;
-      continue;
     }
-    let waitMs = nextDueMs === undefined ? nextDueMs : nextDueMs - turn.nowMs;
-    // Due, but no room until something that is in flight settles.
-    if (waitMs !== undefined && waitMs <= 0) waitMs = undefined;
-    if (deadlineMs !== undefined) {
-      const leftMs = deadlineMs - turn.monotonicMs;
-      if (leftMs <= 0 || (nextDueMs === undefined && !inFlight)) return;
-      waitMs = Math.min(waitMs ?? leftMs, leftMs);
-    }
+    if (asks || letters.length) continue;
+    const isDone = nextDueMs === undefined && !inFlight && askAtMs === undefined;
+    if (deadlineMs !== undefined && (isLate || isDone)) return;
+    // An entry that is due has no room until something that is in flight settles.
+    const ends = [nextDueMs && nextDueMs - turn.nowMs, askAtMs && askAtMs - nowMs];
+    const waits = [...ends, deadlineMs && deadlineMs - nowMs].filter((ms = 0) => ms > 0);
+    const waitMs = waits.length ? Math.min(...(waits as number[])) : undefined;
     const { answer } = yield { do: 'doze', waitMs };
     if (isFractalLBAError(answer)) return;
   }

@@ -48,6 +48,7 @@ export interface OutboxEvent {
   readonly kind:
     | 'queued'
     | 'acknowledged'
+    | 'outbox_held'
     | 'postponed'
     | 'dead'
     | 'requeued'
@@ -115,7 +116,7 @@ export function reporter(hooks: Hooks, logger?: Logger): (event: ClientEvent) =>
 }
 
 function isLoud(event: ClientEvent): boolean {
-  return event.type === 'stop' || (event.type === 'outbox' && /dead|_/.test(event.kind));
+  return event.type === 'stop' || (event.type === 'outbox' && /dead|_[bc]/.test(event.kind));
 }
 
 function line(event: ClientEvent): string {

@@ -23,6 +23,7 @@ import {
   readFrame,
   readLetter,
 } from './outbox.js';
+import type { Position } from './outcome.js';
 import type { Members } from './scanner.js';
 import { Space } from './space.js';
 import { type Files, renameDurably, unlinkDurably } from './store.js';
@@ -79,13 +80,28 @@ export class Logs {
     return place;
   }
 
-  /**
-   * Let an entry go with a mark. The mark may be lost: without it the entry is only sent once more.
-   */
-  async release(entry: Entry, t: string, facts: Members = {}): Promise<void> {
+  /** Write a mark. It may be lost: without it the entry is only sent once more. */
+  async #mark(entry: Entry, t: string, facts: Members): Promise<void> {
     await this.append({ t, id: entry.id, ...facts }).catch((error: unknown) => {
       if (!isFractalLBAError(error)) throw error;
     });
+  }
+
+  /** Note that an entry is held at a position, or without one that it is held no more. */
+  async hold(entry: Entry, hold?: Position): Promise<Entry> {
+    const held = { ...entry, hold };
+    this.entries.set(entry.id, held);
+    if (hold) {
+      const { region, placement, regionEpoch, seq } = hold;
+      const position = `${region}/${placement}/${regionEpoch}/${seq}`;
+      await this.#mark(entry, 'hold', { position });
+    }
+    return held;
+  }
+
+  /** Let an entry go with a mark. */
+  async release(entry: Entry, t: string, facts: Members = {}): Promise<void> {
+    await this.#mark(entry, t, facts);
     this.entries.delete(entry.id);
     this.#space.free(entry);
   }
@@ -179,8 +195,8 @@ export class Logs {
       // Counted in its new place before it is given up in the old one: the disk may be full.
       const moved = await this.#write(letter);
       this.#space.free(entry);
-      this.entries.set(entry.id, moved);
-      this.#listener.moved(moved);
+      // The file that goes may hold its mark.
+      this.#listener.moved(await this.hold(moved, entry.hold));
     }
     await this.log.syncNow();
   }

@@ -11,7 +11,7 @@ import { LEVELS, type Level } from './outcome.js';
 import { MAX_RESPONSE_BYTES, MAX_RESPONSE_HEADERS } from './response.js';
 import { checkInteger, type RetryPolicy, retryPolicy } from './retry.js';
 import { MAX_RECORD_BYTES } from './scanner.js';
-import type { Secret } from './secret.js';
+import { Secret } from './secret.js';
 import { checkVersion2 } from './sign.js';
 import type { Signer } from './signers.js';
 import { fetchTransport, type Transport } from './transport.js';
@@ -43,7 +43,10 @@ export interface ClientOptions {
   readonly attemptTimeoutMs?: number | undefined;
   /** Covers retries and waits; 60 s. */
   readonly totalTimeoutMs?: number | undefined;
-  /** The level to reach before an answer; `durable` is what every server does. */
+  /**
+   * The level to reach; `durable` is what every server does. Without an outbox a call waits for it.
+   * With one, which has `durable` or `replicated`, an entry is released when it is reached.
+   */
   readonly durability?: Level | undefined;
   /** What `openOutbox` of `./outbox-node` gave. */
   readonly outbox?: ClientOutbox | undefined;
@@ -117,12 +120,19 @@ export function milliseconds(name: string, value: number): number {
   return Math.max(1, Math.trunc(value));
 }
 
-/** Check a durability level; an outbox releases at the first one. */
-export function checkLevel(level: Level, outbox: ClientOutbox | undefined): Level {
-  if (!(outbox ? LEVELS.slice(0, 1) : LEVELS).includes(level)) {
-    throw configError('durability', outbox ? `${LEVELS[0]} with an outbox` : `${LEVELS}`, level);
+/** Check a durability level; an outbox has no proofs, and `usual` for all calls of its client. */
+export function checkLevel(level: Level, outbox?: ClientOutbox, usual?: Level): Level {
+  const known = outbox ? (usual ? [usual] : LEVELS.slice(0, 2)) : LEVELS;
+  if (!known.includes(level)) {
+    throw configError('durability', outbox ? `${known} with an outbox` : `${known}`, level);
   }
   return level;
+}
+
+/** Give the present read token. */
+export async function tokenOf(given: Token | undefined): Promise<Secret | undefined> {
+  const text = typeof given === 'function' ? await given() : given;
+  return typeof text === 'string' ? new Secret(text) : text;
 }
 
 /** Counts that have a largest value: what a server takes, and what a response may have. */

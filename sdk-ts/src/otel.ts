@@ -65,7 +65,7 @@ export interface Telemetry {
   transport(inner: Transport): Transport;
   /** Give a client whose calls are spans; every other method is the client's own. */
   traced(client: FractalLBAClient): FractalLBAClient;
-  /** Report entries, bytes and age of an outbox; give a function that ends that. */
+  /** Report entries, held ones, bytes and age of an outbox; give a function that ends that. */
   observeOutbox(outbox: { stats(): OutboxStats }): () => void;
 }
 
@@ -177,6 +177,7 @@ function observe(meter: MeterShape, outbox: { stats(): OutboxStats }): () => voi
     Math.max(0, Date.now() - oldestSentAtMs);
   const ends = [
     gauge('entries', '{entry}', ({ entries }) => entries),
+    gauge('held', '{entry}', ({ held }) => held),
     gauge('bytes', 'By', ({ bytes }) => bytes),
     gauge('age', 's', (stats) => ageMs(stats) / 1000),
   ];

@@ -4,10 +4,10 @@
  *
  *     u32be length | u32be CRC-32 (IEEE) of the JSON | JSON {"t": type, "id": 16 hex digits, ...}
  *
- * with the types `put` (the frozen body), `sent`, `ack`, `hold`, `dead` and `release`. This package
- * reads `sent` and `hold` but writes neither: it asks for no level above `durable`, and that an
- * attempt began changes nothing. Files `outbox-<16 hex>.log` are named by the first id they may
- * hold, so ids never repeat while a file remains.
+ * with the types `put` (the frozen body), `sent`, `ack`, `hold` (acknowledged, and held until its
+ * position is replicated), `dead` and `release`. This package reads `sent` and never writes it:
+ * that an attempt began changes nothing. Files `outbox-<16 hex>.log` are named by the first id they
+ * may hold, so ids never repeat while a file remains.
  *
  * The invariant: a `put` that is on disk without an `ack`, `dead` or `release` behind it is sent
  * again, with those bytes. A file therefore goes only when no entry in it is live *and* every older
@@ -19,6 +19,8 @@
 import { calendarMs } from './calendar.js';
 import { isFractalLBAError } from './errors.js';
 import { isObject } from './jcs.js';
+import type { Position } from './outcome.js';
+import { positionOf } from './response.js';
 import { type Members, parseValue } from './scanner.js';
 import { utf8 } from './utf8.js';
 
@@ -71,6 +73,8 @@ export interface Place {
 /** What is held in memory of a live entry: all but its body, and where that lies. */
 export interface Entry extends Omit<Letter, 'body' | 'pcsId'>, Place {
   readonly file: string;
+  /** The position at which it is held, if it is. */
+  readonly hold?: Position | undefined;
 }
 
 /** Remember a letter by its place. */
@@ -311,8 +315,12 @@ export function recoverFiles(
     for (const framed of framesOf(name, name === logs.at(-1))) {
       const { t, id } = framed.value as { t: string; id: string };
       const letter = readLetter(framed.value);
-      if (letter) entries.set(id, entryOf(letter, name, framed));
-      else if (/ack|dead|release/.test(t)) entries.delete(id);
+      const older = entries.get(id);
+      // A copy leaves the entry held.
+      if (letter) entries.set(id, { ...entryOf(letter, name, framed), hold: older?.hold });
+      else if (t === 'hold' && older) {
+        entries.set(id, { ...older, hold: positionOf(framed.value.position) ?? older.hold });
+      } else if (/ack|dead|release/.test(t)) entries.delete(id);
     }
   }
   if (names.includes(DEAD_LOG)) {

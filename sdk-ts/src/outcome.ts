@@ -61,6 +61,8 @@ export interface Submitted {
   /** The durability that was reached. */
   readonly level: Level;
   readonly position?: Position | undefined;
+  /** How far the region that answered is replicated, if it said so. */
+  readonly replicated?: Position | undefined;
   /** Absent until the server issues receipts. */
   readonly receipt?: Uint8Array | undefined;
   readonly raw: Raw;

@@ -7,7 +7,7 @@
 
 import { CODES, codeOfStatus, errorFor } from './codes.js';
 import type { ErrorFields, FractalLBAError } from './errors.js';
-import { joinHeaders, type RawResponse } from './http.js';
+import { type HeaderFields, joinHeaders, type RawResponse } from './http.js';
 import { isObject } from './jcs.js';
 import { isNumber } from './number.js';
 import {
@@ -192,12 +192,19 @@ export function readOutcome(response: Response, pcsId: string): Outcome {
 
 const POSITION = /^([a-z0-9]{3})\/([a-z0-9-]{1,64})\/(0|[1-9]\d{0,9})\/(0|[1-9]\d{0,15})$/;
 
-function positionOf(text: string): Position | undefined {
-  const [, region, placement, epoch, digits] = POSITION.exec(text) ?? [];
+/** Read a position, or give undefined for any other value. */
+export function positionOf(text: unknown): Position | undefined {
+  const found = typeof text === 'string' && POSITION.exec(text);
+  const [, region, placement, epoch, digits] = found || [];
   const [regionEpoch, seq] = [Number(epoch), Number(digits)];
   // A place that cannot be said exactly is no place.
   if (!region || !placement || !Number.isSafeInteger(seq)) return undefined;
   return { region, placement, regionEpoch, seq };
+}
+
+/** Read the watermark of any answer, or give undefined if it has none that is a position. */
+export function watermarkOf(fields: HeaderFields): Position | undefined {
+  return positionOf(joinHeaders(fields)['pcs-replicated']);
 }
 
 /** Read the answer to a submit: the outcome, and the facts of the exchange in headers. */
@@ -206,16 +213,19 @@ export function readSubmitted(response: Response, pcsId: string, attempts = 1): 
   const { headers } = response;
   const replayed = headers['idempotency-replayed'] ?? 'false';
   const level = LEVELS.find((each) => each === (headers['pcs-level'] ?? LEVELS[0]));
-  const place = headers['pcs-position'];
-  const position = place === undefined ? undefined : positionOf(place);
-  if (!level || !/^(true|false)$/.test(replayed) || (place !== undefined && !position)) {
-    throw malformed(response, 'Idempotency-Replayed, PCS-Level and PCS-Position in their formats');
+  const places = ['pcs-position', 'pcs-replicated'].map((name) => headers[name]);
+  const [position, replicated] = places.map((text) => positionOf(text));
+  const isPlaced = [position, replicated].every((found, at) => found || places[at] === undefined);
+  if (!level || !/^(true|false)$/.test(replayed) || !isPlaced) {
+    const names = 'Idempotency-Replayed, PCS-Level, PCS-Position and PCS-Replicated';
+    throw malformed(response, `${names} in their formats`);
   }
   return {
     outcome,
     replayed: replayed === 'true',
     level,
     position,
+    replicated,
     raw: { ...response, attempts },
   };
 }

@@ -7,6 +7,7 @@
  */
 
 import type { Entry, Letter } from './outbox.js';
+import type { Position } from './outcome.js';
 import { utf8 } from './utf8.js';
 
 /** How much of the server's last answer a dead letter keeps. */
@@ -28,6 +29,13 @@ export const WIDTH_MAX = 16;
 export interface Acknowledge {
   readonly what: 'acknowledge';
   readonly status: number;
+}
+
+/** The server has recorded it at this place, which is not replicated yet: keep it. */
+export interface Hold {
+  readonly what: 'hold';
+  readonly status: number;
+  readonly position: Position;
 }
 
 /** The server will never take it: move it to the dead letters. */
@@ -53,13 +61,14 @@ export interface Later {
   readonly endpointDown: boolean;
 }
 
-export type Verdict = Acknowledge | Bury | Pause | Later;
+export type Verdict = Acknowledge | Hold | Bury | Pause | Later;
 
-/** What the outbox gave to be sent, and what it still has: in flight, and the next time. */
+/** What the outbox gave to be sent, and what it still has: the next time, in flight, held. */
 export interface Due {
   readonly letters: readonly Letter[];
   readonly nextDueMs?: number | undefined;
   readonly inFlight: number;
+  readonly held: number;
 }
 
 /** Entries whose credentials are refused: those of one kid, or of one tenant. */

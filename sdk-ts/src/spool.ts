@@ -2,13 +2,14 @@
  * The durable outbox: what `outbox.ts` and `schedule.ts` decide, carried out on `Files`.
  *
  * One promise is owned here: `put` resolves after the frame is durable, and what was put stays on
- * disk, live or among the dead letters, until the server has acknowledged it or an operator has
- * purged it. An acknowledgement needs no sync: if a crash forgets it, the same bytes go out again
- * and the server answers with the first outcome.
+ * disk, live or among the dead letters, until the server has acknowledged it, at the level of the
+ * client, or an operator has purged it. An acknowledgement needs no sync: if a crash forgets it,
+ * the same bytes go out again and the server answers with the first outcome.
  */
 
 import { Courier, type CourierClient, type Mailbox } from './courier.js';
 import { configError, isFractalLBAError, OutboxError } from './errors.js';
+import { Held } from './held.js';
 import type { OutboxEvent } from './hooks.js';
 import { DeadFile, settleNames } from './journal.js';
 import { Logs } from './logs.js';
@@ -22,6 +23,8 @@ import {
   type Recovered,
   recoverFiles,
 } from './outbox.js';
+import type { Position } from './outcome.js';
+import type { RegionStatus } from './regionStatus.js';
 import { type Bury, type Due, type Group, Schedule, type Verdict, WIDTH_MAX } from './schedule.js';
 import { acquireLock, type Files, type Owner, releaseLock, type TicksOf } from './store.js';
 
@@ -29,9 +32,8 @@ import { acquireLock, type Files, type Owner, releaseLock, type TicksOf } from '
 const MAX_ENTRIES = 100_000;
 
 /**
- * Default of how many bytes of live frames, dead letters included, an outbox holds.
- *
- * The directory may take twice as much and two files more, until garbage is collected.
+ * Default of how many bytes of live frames, dead letters included, an outbox holds. The directory
+ * may take twice as much and two files more, until garbage is collected.
  */
 const MAX_BYTES = 2 ** 30;
 
@@ -60,6 +62,8 @@ export interface OutboxOptions {
 export interface OutboxStats {
   readonly entries: number;
   readonly inFlight: number;
+  /** Those of the entries that are acknowledged and not yet replicated. */
+  readonly held: number;
   readonly dead: number;
   readonly bytes: number;
   /** Absent if there is no entry. */
@@ -81,6 +85,7 @@ export class Outbox implements Mailbox {
   readonly #logs: Logs;
   readonly #dead: DeadFile;
   readonly #schedule = new Schedule(WIDTH_MAX);
+  readonly #held = new Held();
   readonly #corrupt: string[] = [];
   #unreadable = 0;
   #isClosed = false;
@@ -108,7 +113,7 @@ export class Outbox implements Mailbox {
       moved: (entry) => this.#schedule.move(entry),
       lost: ({ id }) => {
         this.#unreadable++;
-        this.#schedule.drop(id);
+        this.#drop(id);
         this.#note('outbox_corrupt', id, 'outbox_corrupt');
       },
     });
@@ -125,6 +130,7 @@ export class Outbox implements Mailbox {
     return {
       entries: this.#logs.entries.size,
       inFlight: this.#schedule.inFlight,
+      held: this.#held.positions.size,
       dead: this.#dead.places.size,
       bytes: this.#usedBytes(),
       oldestSentAtMs,
@@ -217,11 +223,7 @@ export class Outbox implements Mailbox {
     return { ...letter, id };
   }
 
-  /**
-   * Take due entries into flight. What is too old goes to the dead letters instead.
-   *
-   * Throws OutboxError `outbox_corrupt` once the outbox is closed.
-   */
+  /** Take due entries into flight. What is too old goes to the dead letters instead. */
   take(nowMs: number, limit: number, bytesMax: number): Promise<Due> {
     return this.#alone(async () => {
       this.#logs.log.checkOpen();
@@ -234,22 +236,25 @@ export class Outbox implements Mailbox {
       }
       await this.#logs.removeDone();
       const { inFlight } = this.#schedule;
-      return { letters, nextDueMs: this.#schedule.nextDueMs(), inFlight };
+      const held = this.#held.positions.size;
+      return { letters, nextDueMs: this.#schedule.nextDueMs(), inFlight, held };
     });
   }
 
   /** Carry out what became of an entry in flight. */
-  settle(id: string, verdict: Verdict, nowMs: number, u: number): Promise<void> {
+  settle(id: string, given: Verdict, nowMs: number, u: number): Promise<void> {
     return this.#alone(async () => {
       this.#logs.log.checkOpen();
       const entry = this.#logs.entries.get(id);
       if (!entry) return;
+      const verdict = this.#judged(given);
       if (verdict.what === 'acknowledge') {
         await this.#logs.release(entry, 'ack', { status: `${verdict.status}` });
-        this.#schedule.drop(id);
-        this.#schedule.delivered();
-        this.#schedule.resume(entry);
-        this.#note('acknowledged', id);
+        this.#acknowledged(entry, 'acknowledged');
+      } else if (verdict.what === 'hold') {
+        const { position } = verdict;
+        this.#acknowledged(await this.#logs.hold(entry, position), 'outbox_held');
+        this.#held.positions.set(id, position);
       } else if (verdict.what === 'bury') {
         this.#schedule.delivered();
         await this.#bury(entry, verdict, nowMs);
@@ -264,16 +269,45 @@ export class Outbox implements Mailbox {
     }, true);
   }
 
+  /** Take in how far a region is replicated: let go what is safe, send again what may be lost. */
+  async hear(news: Position | RegionStatus): Promise<void> {
+    const isChanged = await this.#alone(async () => {
+      this.#logs.log.checkOpen();
+      const { entries } = this.#logs;
+      const { released, again, moved } = this.#held.hear(news);
+      for (const [id, position] of moved) {
+        if (this.#held.positions.has(id)) await this.#logs.hold(entries.get(id) as Entry, position);
+      }
+      for (const id of released) {
+        await this.#logs.release(entries.get(id) as Entry, 'ack');
+        this.#note('acknowledged', id);
+      }
+      for (const id of again) {
+        this.#schedule.add(await this.#logs.hold(entries.get(id) as Entry), false);
+        this.#note('postponed', id);
+      }
+      await this.#logs.removeDone();
+      return !!(released.length || again.length);
+    });
+    if (isChanged) this.#wake?.();
+  }
+
+  /** Name the regions in which entries are held. */
+  heldRegions(): ReadonlySet<string> {
+    return this.#held.regions;
+  }
+
   hurry(): void {
     this.#schedule.hurry();
   }
 
-  /** Read the entries that were signed with one key. */
+  /** Read the entries that were signed with one key and are not acknowledged. */
   lettersOf(kid: string | undefined): Promise<Letter[]> {
     return this.#alone(async () => {
       const letters: Letter[] = [];
       for (const entry of this.#logs.entries.values()) {
-        const letter = entry.kid === kid && (await this.#logs.read(entry));
+        const isWanted = entry.kid === kid && !this.#held.positions.has(entry.id);
+        const letter = isWanted && (await this.#logs.read(entry));
         if (letter) letters.push(letter);
       }
       return letters;
@@ -286,7 +320,7 @@ export class Outbox implements Mailbox {
       const entry = this.#logs.entries.get(id);
       if (!entry) return;
       await this.#logs.release(entry, 'release', { reason });
-      this.#schedule.drop(id);
+      this.#drop(id);
     });
   }
 
@@ -332,6 +366,33 @@ export class Outbox implements Mailbox {
     }
   }
 
+  /** Judge a hold by what is known of its stream (11.27). */
+  #judged(verdict: Verdict): Verdict {
+    if (verdict.what !== 'hold') return verdict;
+    switch (this.#held.fate(verdict.position)) {
+      case 'covered':
+        return { what: 'acknowledge', status: verdict.status };
+      case 'passed':
+        // The answer is older than what others said of its stream.
+        return { what: 'later', endpointDown: false };
+      case 'open':
+        return verdict;
+    }
+  }
+
+  /** Let the schedule go on behind an entry that the server has. */
+  #acknowledged(entry: Entry, kind: OutboxEvent['kind']): void {
+    this.#drop(entry.id);
+    this.#schedule.delivered();
+    this.#schedule.resume(entry);
+    this.#note(kind, entry.id);
+  }
+
+  #drop(id: string): void {
+    this.#schedule.drop(id);
+    this.#held.positions.delete(id);
+  }
+
   async #bury(entry: Entry, verdict: Omit<Bury, 'what'>, nowMs: number): Promise<void> {
     const { id } = entry;
     const letter = await this.#logs.read(entry);
@@ -347,7 +408,7 @@ export class Outbox implements Mailbox {
       return;
     }
     await this.#logs.release(entry, 'dead');
-    this.#schedule.drop(id);
+    this.#drop(id);
     this.#note('dead', id, code);
   }
 
@@ -388,7 +449,10 @@ export class Outbox implements Mailbox {
     if (this.#corrupt.length) this.#note('outbox_corrupt', undefined, 'outbox_corrupt');
     await this.#logs.recover(found);
     await this.#recoverDead(found);
-    for (const entry of this.#logs.entries.values()) this.#schedule.add(entry, false);
+    for (const entry of this.#logs.entries.values()) {
+      if (entry.hold) this.#held.positions.set(entry.id, entry.hold);
+      else this.#schedule.add(entry, false);
+    }
   }
 
   async #recoverDead(found: Recovered): Promise<void> {

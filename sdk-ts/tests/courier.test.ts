@@ -194,9 +194,18 @@ test('a full outbox sends nothing', () =>
 
 test('an outbox keeps to the level that it can release', () =>
   withOutbox(async ({ box, client }) => {
-    const changes = { outbox: box, durability: 'replicated' as const };
-    assert.throws(() => new FractalLBAClient(options(NOBODY, changes)), { code: 'config_invalid' });
-    const error = await fails(client(NOBODY).submit(record(), { durability: 'replicated' }));
+    for (const durability of ['witnessed', 'local' as 'witnessed'] as const) {
+      const changes = { outbox: box, durability };
+      assert.throws(() => new FractalLBAClient(options(NOBODY, changes)), {
+        code: 'config_invalid',
+      });
+    }
+    for (const durability of ['replicated', 'witnessed'] as const) {
+      const error = await fails(client(NOBODY).submit(record(), { durability }));
+      assert.equal(error.code, 'config_invalid');
+    }
+    const replicated = client(NOBODY, { durability: 'replicated' });
+    const error = await fails(replicated.submit(record(), { durability: 'durable' }));
     assert.equal(error.code, 'config_invalid');
     assert.deepEqual(counts(box), [0, 0]);
   }));

@@ -21,13 +21,15 @@ const LETTER: Letter = {
 
 /** Give an outbox that holds nothing, but for what a test changes. */
 function boxOf(changes: Partial<Mailbox>) {
-  const empty = { entries: 0, inFlight: 0, dead: 0, bytes: 0, unreadableFrames: 0 };
+  const empty = { entries: 0, inFlight: 0, held: 0, dead: 0, bytes: 0, unreadableFrames: 0 };
   const mailbox: Mailbox = {
     background: false,
     listen: () => {},
     put: async (letter) => letter,
-    take: async () => ({ letters: [], inFlight: 0 }),
+    take: async () => ({ letters: [], inFlight: 0, held: 0 }),
     settle: async () => {},
+    hear: async () => {},
+    heldRegions: () => new Set(),
     lettersOf: async () => [],
     release: async () => {},
     hurry: () => {},

@@ -216,10 +216,18 @@ test('the other methods of a traced client are its own', () =>
 test('an outbox is observed until that is ended', () => {
   const api = new Kept();
   const stats = { entries: 3, bytes: 10, oldestSentAtMs: Date.now() + 60_000 } as const;
-  const rest = { inFlight: 0, dead: 0, blocked: [], corruptFiles: [], unreadableFrames: 0 };
+  const rest = {
+    inFlight: 0,
+    held: 2,
+    dead: 0,
+    blocked: [],
+    corruptFiles: [],
+    unreadableFrames: 0,
+  };
   const end = telemetry(api).observeOutbox({ stats: () => ({ ...stats, ...rest }) });
   assert.deepEqual(api.collect(), [
     ['fractal_lba.outbox.entries', 3],
+    ['fractal_lba.outbox.held', 2],
     ['fractal_lba.outbox.bytes', 10],
     ['fractal_lba.outbox.age', 0],
   ]);

@@ -331,7 +331,8 @@ test('recovery vectors', (t) => {
 test('step vectors', (t) => {
   const { cases } = suite('outbox/step.json');
   for (const { id, args, expect } of cases) {
-    assert.deepEqual(stepAnswer(new Schedule(Number(args.width_max)), args.events), expect, id);
+    const schedule = new Schedule(Number(args.width_max));
+    assert.deepEqual(stepAnswer(schedule, args.events, args.durability), expect, id);
   }
   t.diagnostic(`${cases.length} cases`);
 });

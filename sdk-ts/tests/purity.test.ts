@@ -8,7 +8,7 @@ import { ROOT } from './vectorFiles.js';
 
 const PURE =
   'base64 calendar canonical codes ed25519 endpoints errors http ids jcs keys number outcome ' +
-  'record recordCheck response retry rules scanner secret sha256 sign signers utf8 verify';
+  'record recordCheck response retry ring rules scanner secret sha256 sign signers utf8 verify';
 
 const IMPURE = new RegExp(
   String.raw`\b(Date\.now|new Date\(\)|Math\.random|performance|process|fetch|setTimeout|` +

@@ -23,7 +23,8 @@ import {
   type RawResponse,
   submitRequest,
 } from '../src/http.js';
-import type { Outcome } from '../src/outcome.js';
+import type { Outcome, Position } from '../src/outcome.js';
+import { statusRequest } from '../src/regionStatus.js';
 import { readOutcome, readResponse, readSubmitted } from '../src/response.js';
 import {
   isRetryable,
@@ -179,8 +180,9 @@ const requestAt = (args: Args, endpoint: string): Answer => {
     submit: () => submitRequest(endpoint, bytes(body), content, { ...options, minAck: min_ack }),
     get: () =>
       outcomeRequest(endpoint, pcs_id, { ...options, token: token ? new Secret(token) : token }),
+    status: () => statusRequest(endpoint, { agent, tenant, token: new Secret(token) }),
     health: () => healthRequest(endpoint, { agent }),
-  }[args.request as 'submit' | 'get' | 'health']();
+  }[args.request as 'submit' | 'get' | 'status' | 'health']();
   const headers = made.headers.map(([name, value]) => [name.toLowerCase(), value]).sort();
   const sent = made.body ? digits(made.body) : '';
   return { method: made.method, url: made.url, headers, body: sent };
@@ -216,24 +218,29 @@ function outcomeAnswer(outcome: Outcome): Answer {
   });
 }
 
+const placeAnswer = (position: Position | undefined): Answer | undefined =>
+  position && {
+    region: position.region,
+    placement: position.placement,
+    region_epoch: `${position.regionEpoch}`,
+    seq: `${position.seq}`,
+  };
+
 const responseByKind: Entry = (args) => {
   const response = readResponse(rawOf(args), 0);
   const facts = { request_id: response.requestId };
   if (args.request === 'get') {
     return present({ outcome: outcomeAnswer(readOutcome(response, args.pcs_id)), ...facts });
   }
-  const { outcome, replayed, level, position, raw } = readSubmitted(response, args.pcs_id);
+  const submitted = readSubmitted(response, args.pcs_id);
+  const { outcome, replayed, level, position, replicated, raw } = submitted;
   assert.deepEqual(raw.body, bytes(args.body));
   return present({
     outcome: outcomeAnswer(outcome),
     replayed: `${replayed}`,
     level,
-    position: position && {
-      region: position.region,
-      placement: position.placement,
-      region_epoch: `${position.regionEpoch}`,
-      seq: `${position.seq}`,
-    },
+    position: placeAnswer(position),
+    replicated: placeAnswer(replicated),
     ...facts,
   });
 };

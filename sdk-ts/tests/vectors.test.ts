@@ -10,9 +10,10 @@ import { test } from 'node:test';
 import { isFractalLBAError } from '../src/errors.js';
 import { ENTRIES as EXCHANGE } from './vectorExchange.js';
 import { type Case, type Entry, type Suite, suites } from './vectorFiles.js';
+import { ENTRIES as RING } from './vectorRing.js';
 import { ENTRIES as SIGNING } from './vectorSigning.js';
 
-const ENTRIES: Readonly<Record<string, readonly Entry[]>> = { ...SIGNING, ...EXCHANGE };
+const ENTRIES: Readonly<Record<string, readonly Entry[]>> = { ...SIGNING, ...EXCHANGE, ...RING };
 const ELSEWHERE = /^(client\.|log\.|outbox\.|http\.(submit|batch)$|checksum\.)/;
 
 /** What this SDK chose where the specification leaves a choice. */

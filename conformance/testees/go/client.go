@@ -9,6 +9,9 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -46,6 +49,11 @@ type caller struct {
 	client *fractal.Client
 	signer fractal.Signer
 	clock  *cancellingClock
+
+	args    members
+	options []fractal.Option
+	folder  string // of the outbox, if there is one
+	box     *fractal.Outbox
 }
 
 func newCaller(args members, more ...fractal.Option) (*caller, error) {
@@ -71,8 +79,67 @@ func newCaller(args members, more ...fractal.Option) (*caller, error) {
 	if args.has("options") {
 		options = append(options, optionsOf(args.under("options"))...)
 	}
-	client, err := fractal.New(endpoints[0].URL, signer, append(options, more...)...)
-	return &caller{client, signer, clock}, err
+	c := &caller{signer: signer, clock: clock, args: args, options: append(options, more...)}
+	if args.has("options") && args.under("options").flag("outbox") {
+		if c.folder, err = os.MkdirTemp("", "flk-testee-"); err != nil {
+			return nil, err
+		}
+	}
+	if err = c.open(); err != nil {
+		_ = os.RemoveAll(c.folder)
+	}
+	return c, err
+}
+
+// open makes the client, with its outbox if it has one.
+func (c *caller) open() (err error) {
+	options := c.options
+	if c.folder != "" {
+		off := fractal.WithBackground(false)
+		if c.box, err = fractal.OpenOutbox(filepath.Join(c.folder, "outbox"), off); err != nil {
+			return err
+		}
+		options = append(slices.Clone(options), fractal.WithOutbox(c.box))
+	}
+	c.client, err = fractal.New(endpointsOf(c.args)[0].URL, c.signer, options...)
+	if err != nil && c.box != nil {
+		return errors.Join(err, c.box.Close())
+	}
+	return err
+}
+
+func (c *caller) close() error {
+	err := c.client.Close()
+	if c.box != nil {
+		err = errors.Join(err, c.box.Close())
+	}
+	return err
+}
+
+// end closes what is open, and removes the folder.
+func (c *caller) end() error {
+	err := c.close()
+	if c.folder != "" {
+		err = errors.Join(err, os.RemoveAll(c.folder))
+	}
+	return err
+}
+
+// kept flushes the outbox, or closes and opens it again, and counts what it holds.
+func (c *caller) kept(call members) members {
+	var stats fractal.OutboxStats
+	if call.text("call") == "flush" {
+		stats = must(c.client.Flush(context.Background(), call.duration("ms")))
+	} else {
+		if err := errors.Join(c.close(), c.open()); err != nil {
+			panic(err)
+		}
+		stats = c.box.Stats()
+	}
+	return members{"stats": members{
+		"entries": decimal(stats.Entries), "held": decimal(stats.Held),
+		"in_flight": decimal(stats.InFlight), "dead": decimal(stats.Dead),
+	}}
 }
 
 func tokenOf(given members) fractal.Option {
@@ -120,7 +187,7 @@ func called(args members) (members, error) {
 	for _, call := range args.list("calls") {
 		answers = append(answers, c.answer(call))
 	}
-	return members{"calls": answers}, c.client.Close()
+	return members{"calls": answers}, c.end()
 }
 
 func (c *caller) answer(call members) members {
@@ -130,6 +197,8 @@ func (c *caller) answer(call members) members {
 		return members{}
 	case "submit_many":
 		return members{"items": c.items(call)}
+	case "flush", "reopen":
+		return c.kept(call)
 	}
 	before := len(c.clock.WaitsMs())
 	answer := members{}
@@ -273,5 +342,5 @@ func logCapture(args members) (members, error) {
 		fmt.Fprintf(&log, "%v\n%+v\n%#v\n%s\n", thing, thing, thing, thing)
 		slog.New(lines).Info("shown", "thing", thing)
 	}
-	return members{"log": hex.EncodeToString(log.Bytes())}, c.client.Close()
+	return members{"log": hex.EncodeToString(log.Bytes())}, c.end()
 }

@@ -190,6 +190,8 @@ func httpRequest(args members) (members, error) {
 		request, err = fractal.SubmitRequest(facts, args.bytes("body"))
 	case "get":
 		request, err = fractal.OutcomeRequest(facts, args.text("pcs_id"))
+	case "status":
+		request, err = fractal.RegionStatusRequest(facts)
 	default:
 		request, err = fractal.HealthRequest(facts)
 	}
@@ -245,10 +247,14 @@ func submittedAnswer(submitted *fractal.Submitted) members {
 		"outcome":  outcomeAnswer(&submitted.Outcome),
 		"replayed": strconv.FormatBool(submitted.Replayed), "level": submitted.Level,
 	}
-	if place := submitted.Position; place != nil {
-		answer["position"] = members{
-			"region": place.Region, "placement": place.Placement,
-			"region_epoch": decimal(place.RegionEpoch), "seq": decimal(place.Seq),
+	for name, place := range map[string]*fractal.Position{
+		"position": submitted.Position, "replicated": submitted.Replicated,
+	} {
+		if place != nil {
+			answer[name] = members{
+				"region": place.Region, "placement": place.Placement,
+				"region_epoch": decimal(place.RegionEpoch), "seq": decimal(place.Seq),
+			}
 		}
 	}
 	return answer

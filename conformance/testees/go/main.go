@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	fractal "fractal-lba.example/sdk-go"
+	"fractal-lba.example/sdk-go/ring"
 )
 
 const (
@@ -36,7 +37,7 @@ var operations = map[string]operation{}
 // needs says which operation stands for a level.
 var needs = []struct{ level, op string }{
 	{"core", "canon.record"}, {"ed25519", "sign.ed25519"}, {"client", "client.submit"},
-	{"outbox", "outbox.recover"},
+	{"outbox", "outbox.recover"}, {"ring", "ring.pick"},
 }
 
 func greeting() members {
@@ -84,6 +85,9 @@ func (m *message) answer() members {
 		return members{"seq": m.Seq, "ok": ok}
 	case errors.As(err, &fault):
 		failed := members{"code": fault.Code, "message": fault.Message}
+		return members{"seq": m.Seq, "err": failed}
+	case errors.Is(err, ring.ErrInvalid):
+		failed := members{"code": ring.ErrInvalid.Error(), "message": err.Error()}
 		return members{"seq": m.Seq, "err": failed}
 	}
 	panic(fmt.Sprintf("%s: no error of the SDK: %v", m.Seq, err))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Self
 
 from exchange import failover_of, outcome_answer, submitted_answer
 from signing import Members, double
@@ -19,6 +21,7 @@ from fractal_lba.outcome import Submitted
 from fractal_lba.retry import RetryPolicy
 from fractal_lba.secret import Secret
 from fractal_lba.sign import HmacSigner, sign
+from fractal_lba.spool import OutboxStats, open_outbox
 from fractal_lba.testing import FakeClock
 
 FAILOVER = (
@@ -26,6 +29,7 @@ FAILOVER = (
     "redirect_hops",
 )  # fmt: skip
 TIMES = ("connect_timeout_ms", "attempt_timeout_ms", "total_timeout_ms")
+STATS = ("entries", "held", "in_flight", "dead")
 ITEM = ("outcome", "replayed", "level")
 
 
@@ -62,22 +66,58 @@ def options_of(given: Members) -> Members:
     return made
 
 
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a directory for an outbox, which is gone at the end."""
+    return tempfile.TemporaryDirectory(prefix="flk-testee-")
+
+
 class Caller:
     """One client, and its clock."""
 
     def __init__(self, args: Members, **more: Any) -> None:
         self.clock = CancellingClock(int(args["now_ms"]))
         self.signer = HmacSigner(bytes.fromhex(args["key"]), kid=args.get("kid"))
-        self.client = Client(
+        self.args, self.more = args, more
+        self.ends = ExitStack()
+        given = args.get("options", {})
+        has_outbox = given.get("outbox") == "true"
+        self.directory = self.ends.enter_context(folder()) if has_outbox else None
+        self.open = self.ends.enter_context(ExitStack())
+        self.client = self.opened()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ends.close()
+
+    def opened(self) -> Client:
+        """Open the client, with its outbox if it has one."""
+        args, box = self.args, None
+        if self.directory is not None:
+            box = self.open.enter_context(open_outbox(self.directory, background=False))
+        client = Client(
             [Endpoint(each["url"], each.get("region")) for each in args["endpoints"]],
             signer=self.signer,
             tenant=args.get("tenant"),
             sig_version=int(args["sig_v"]),
             clock=self.clock,
             random=Always(double(args["u"])),
+            outbox=box,
             **options_of(args.get("options", {})),
-            **more,
+            **self.more,
         )
+        self.box = box
+        return self.open.enter_context(client)
+
+    def kept(self, call: Members) -> OutboxStats:
+        """Flush the outbox, or close and open it again; count what it holds."""
+        if call["call"] == "flush":
+            return self.client.flush(int(call["ms"]) / 1000)
+        self.open.close()
+        self.client = self.opened()
+        assert self.box is not None
+        return self.box.stats()
 
     def answer(self, call: Members) -> Members:
         """Make one call."""
@@ -86,6 +126,9 @@ class Caller:
             return {}
         if call["call"] == "submit_many":
             return {"items": list(self.items(call))}
+        if call["call"] in ("flush", "reopen"):
+            stats = self.kept(call)
+            return {"stats": {name: str(getattr(stats, name)) for name in STATS}}
         before = len(self.clock.waits_ms)
         try:
             found: Members = {"ok": self.one(call)}
@@ -137,8 +180,7 @@ def facts_of(error: FractalLBAError) -> Members:
 
 def called(args: Members) -> Members:
     """client.*."""
-    caller = Caller(args)
-    with caller.client:
+    with Caller(args) as caller:
         return {"calls": [caller.answer(call) for call in args["calls"]]}
 
 
@@ -161,8 +203,7 @@ def captured(args: Members) -> Members:
     kept, log = Kept(), logging.getLogger("captured")
     log.setLevel(logging.DEBUG)
     log.handlers = [kept]
-    caller = Caller(args, logger=log, token=args.get("token"))
-    with caller.client:
+    with Caller(args, logger=log, token=args.get("token")) as caller:
         things = [caller.client, caller.signer, Secret(args["key"]), *met(args, caller)]
     shown = [text for thing in things for text in (str(thing), repr(thing), f"{thing}")]
     return {"log": "\n".join([*kept.lines, *shown]).encode().hex()}

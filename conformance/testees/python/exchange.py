@@ -21,6 +21,7 @@ from fractal_lba.http import (
 )
 from fractal_lba.outbox import DEAD_LOG, Letter, Recovery, first_id_of, read_frame
 from fractal_lba.outcome import Outcome, Submitted
+from fractal_lba.region_status import status_request
 from fractal_lba.retry import (
     Result,
     RetryPolicy,
@@ -141,6 +142,8 @@ def request(args: Members) -> Members:
         made = outcome_request(
             endpoint, args["pcs_id"], agent=agent, tenant=tenant, attempt=attempt, token=token
         )
+    elif args["request"] == "status":
+        made = status_request(endpoint, agent=agent, token=Secret(args["token"]), tenant=tenant)
     else:
         made = health_request(endpoint, agent=agent)
     headers = sorted([name.lower(), value] for name, value in made.headers)
@@ -170,12 +173,12 @@ def submitted_answer(submitted: Submitted) -> Members:
         "replayed": text_of(submitted.replayed),
         "level": submitted.level,
     }
-    if submitted.position is not None:
-        place = submitted.position
-        answer["position"] = {
-            "region": place.region, "placement": place.placement,
-            "region_epoch": str(place.region_epoch), "seq": str(place.seq),
-        }  # fmt: skip
+    for name, place in (("position", submitted.position), ("replicated", submitted.replicated)):
+        if place is not None:
+            answer[name] = {
+                "region": place.region, "placement": place.placement,
+                "region_epoch": str(place.region_epoch), "seq": str(place.seq),
+            }  # fmt: skip
     return answer
 
 
@@ -226,7 +229,8 @@ def recovered(args: Members) -> Members:
         assert framed is not None
         put = Letter.of(framed.value).frame()
         body = put.pop("body").encode().hex()
-        entries.append({"body": body, **{k: str(v) for k, v in put.items() if k != "t"}})
+        hold = {} if entry.hold is None else {"hold": str(entry.hold)}
+        entries.append({"body": body, **hold, **{k: str(v) for k, v in put.items() if k != "t"}})
     return {
         "entries": entries,
         "dead": sorted(found.dead),

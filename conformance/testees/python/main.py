@@ -1,8 +1,8 @@
 """The testee of the Python SDK: reads requests, asks `fractal_lba`, writes answers.
 
-`signing`, `exchange` and `sending` hold one function per operation, `client` those with real
-sockets; each takes `args` and gives `ok`. An error of the SDK is an answer, anything else ends
-this program.
+`signing`, `exchange`, `sending` and `rings` hold one function per operation, `client` those with
+real sockets; each takes `args` and gives `ok`. An error of the SDK is an answer, anything else
+ends this program.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if find_spec("fractal_lba") is None:  # what is installed is tested, otherwise t
     sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "sdk-python" / "src"))
 
 import exchange
+import rings
 import sending
 import signing
 
@@ -30,7 +31,7 @@ PROTOCOL = 1
 NO_COMMON_PROTOCOL = 3
 READ_BYTES = 1 << 20
 
-OPS = {**signing.OPS, **exchange.OPS, **sending.OPS}
+OPS = {**signing.OPS, **exchange.OPS, **sending.OPS, **rings.OPS}
 CLIENT_OPS = (
     "client.submit", "client.submit_many", "client.get", "client.cancel", "client.failover",
     "log.capture",
@@ -44,7 +45,7 @@ POLICIES = {
 
 
 HAS_ED25519 = find_spec("cryptography") is not None
-LEVELS = ["core", *(["ed25519"] if HAS_ED25519 else []), "client", "outbox"]
+LEVELS = ["core", *(["ed25519"] if HAS_ED25519 else []), "client", "outbox", "ring"]
 
 
 def greeting() -> dict[str, Any]:

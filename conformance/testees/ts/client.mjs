@@ -1,8 +1,12 @@
 /** Operations with real sockets and a fake clock. */
 
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { FractalLBAClient } from './.build/client.js';
 import { isFractalLBAError } from './.build/errors.js';
+import { openOutbox } from './.build/outboxNode.js';
 import { parse } from './.build/scanner.js';
 import { Secret } from './.build/secret.js';
 import { sign } from './.build/sign.js';
@@ -40,14 +44,56 @@ function clientOptions({ max_attempts, durability, token, app, ...numbers }) {
   return { ...optionsOf(numbers), failover: optionsOf(failover), retry, durability, token, app };
 }
 
-/** One client, its clock and its signer. */
-function made({ endpoints, tenant, kid, key, sig_v, u, now_ms, options = {} }, more = {}) {
+/** One client, its clock and its signer; with an outbox its folder as well. */
+async function made(args, more = {}) {
+  const { endpoints, tenant, kid, key, sig_v, u, now_ms, options = {} } = args;
   const clock = new CancellingClock(Number(now_ms));
   const signer = new HmacSigner(bytes(key), { kid });
   const random = () => double(u);
   const shared = { endpoints, signer, tenant, sigVersion: Number(sig_v), clock, random };
-  const client = new FractalLBAClient({ ...shared, ...clientOptions(options), ...more });
-  return { client, clock, signer };
+  const { outbox: hasOutbox, ...others } = options;
+  const all = { ...shared, ...clientOptions(others), ...more };
+  const folder = hasOutbox === 'true' ? mkdtempSync(join(tmpdir(), 'flk-testee-')) : undefined;
+  const caller = { clock, signer, folder, all };
+  try {
+    await opened(caller);
+  } catch (error) {
+    await ended(caller);
+    throw error;
+  }
+  return caller;
+}
+
+/** Open the client of a caller, with its outbox if it has one. */
+async function opened(caller) {
+  const { folder, all } = caller;
+  caller.box = folder && (await openOutbox(join(folder, 'outbox'), { background: false }));
+  caller.client = new FractalLBAClient({ ...all, outbox: caller.box });
+}
+
+async function closed(caller) {
+  await caller.client?.close();
+  await caller.box?.close();
+  caller.client = undefined;
+}
+
+async function ended(caller) {
+  await closed(caller);
+  if (caller.folder) rmSync(caller.folder, { recursive: true });
+}
+
+/** Flush the outbox, or close and open it again; count what it holds. */
+async function kept(caller, call) {
+  let stats;
+  if (call.call === 'flush') stats = await caller.client.flush(Number(call.ms));
+  else {
+    await closed(caller);
+    await opened(caller);
+    stats = caller.box.stats();
+  }
+  const { entries, held, inFlight, dead } = stats;
+  const counts = Object.entries({ entries, held, in_flight: inFlight, dead });
+  return { stats: Object.fromEntries(counts.map(([name, count]) => [name, `${count}`])) };
 }
 
 const submitted = (result) => ({ ...submittedAnswer(result), attempts: `${result.raw.attempts}` });
@@ -92,6 +138,7 @@ async function answer(caller, call) {
     return {};
   }
   if (call.call === 'submit_many') return { items: await many(client, call) };
+  if (call.call === 'flush' || call.call === 'reopen') return kept(caller, call);
   const before = clock.waitsMs.length;
   const waited = () => `${clock.waitsMs.slice(before).reduce((sum, ms) => sum + ms, 0)}`;
   try {
@@ -103,10 +150,10 @@ async function answer(caller, call) {
 }
 
 async function called(args) {
-  const caller = made(args);
+  const caller = await made(args);
   const calls = [];
   for (const call of args.calls) calls.push(await answer(caller, call));
-  await caller.client.close();
+  await ended(caller);
   return { calls };
 }
 
@@ -127,10 +174,11 @@ async function captured(args) {
   const lines = [];
   const log = (line) => lines.push(line);
   const logger = { debug: log, info: log, warn: log, error: log };
-  const caller = made(args, { logger, token: args.token });
+  const caller = await made(args, { logger, token: args.token });
+  const { client } = caller;
   const thing = await met(args, caller);
-  await caller.client.close();
-  const things = [caller.client, caller.signer, new Secret(bytes(args.key)), thing];
+  await ended(caller);
+  const things = [client, caller.signer, new Secret(bytes(args.key)), thing];
   const shown = things.flatMap((each) => [
     `${each}`,
     JSON.stringify(each),

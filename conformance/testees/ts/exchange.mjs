@@ -11,6 +11,7 @@ import {
   stateName,
 } from './.build/endpoints.js';
 import { healthRequest, outcomeRequest, submitRequest } from './.build/http.js';
+import { statusRequest } from './.build/regionStatus.js';
 import { leaderHint, readOutcome, readResponse, readSubmitted } from './.build/response.js';
 import { isRetryable, parseRetryAfter, plan, resultOf, retryPolicy } from './.build/retry.js';
 import { Secret } from './.build/secret.js';
@@ -105,6 +106,7 @@ function request(args) {
   const kinds = {
     submit: () => submitRequest(endpoint, bytes(body), content, { ...options, minAck }),
     get: () => outcomeRequest(endpoint, pcs_id, { ...options, token: token && new Secret(token) }),
+    status: () => statusRequest(endpoint, { agent, tenant, token: new Secret(token) }),
     health: () => healthRequest(endpoint, { agent }),
   };
   const made = kinds[args.request]();
@@ -133,17 +135,21 @@ export function outcomeAnswer(outcome) {
 }
 
 /** Write the facts of a submit as the operations have them. */
-export function submittedAnswer({ outcome, replayed, level, position, raw }) {
+const placeAnswer = (place) =>
+  place && {
+    region: place.region,
+    placement: place.placement,
+    region_epoch: `${place.regionEpoch}`,
+    seq: `${place.seq}`,
+  };
+
+export function submittedAnswer({ outcome, replayed, level, position, replicated, raw }) {
   return present({
     outcome: outcomeAnswer(outcome),
     replayed: `${replayed}`,
     level,
-    position: position && {
-      region: position.region,
-      placement: position.placement,
-      region_epoch: `${position.regionEpoch}`,
-      seq: `${position.seq}`,
-    },
+    position: placeAnswer(position),
+    replicated: placeAnswer(replicated),
     request_id: raw.requestId,
   });
 }

@@ -1,9 +1,9 @@
 /**
  * The testee of the TypeScript SDK: reads requests, asks the SDK, writes answers.
  *
- * `signing` and `exchange` hold one function per operation, `client` those with sockets, `outbox`
- * those with files; each takes `args` and gives `ok`. An error of the SDK is an answer, anything
- * else ends this program.
+ * `signing`, `exchange` and `rings` hold one function per operation, `client` those with sockets,
+ * `outbox` those with files; each takes `args` and gives `ok`. An error of the SDK is an answer,
+ * anything else ends this program.
  */
 
 import { arch, platform } from 'node:os';
@@ -13,11 +13,12 @@ import { VERSION } from './.build/http.js';
 import * as client from './client.mjs';
 import * as exchange from './exchange.mjs';
 import * as outbox from './outbox.mjs';
+import * as rings from './rings.mjs';
 import * as signing from './signing.mjs';
 
 const PROTOCOL = 1;
 const NO_COMMON_PROTOCOL = 3;
-const OPS = { ...signing.OPS, ...exchange.OPS, ...client.OPS, ...outbox.OPS };
+const OPS = { ...signing.OPS, ...exchange.OPS, ...client.OPS, ...outbox.OPS, ...rings.OPS };
 
 const greeting = {
   protocol: PROTOCOL,
@@ -29,7 +30,7 @@ const greeting = {
     os: `${platform()}/${arch()}`,
   },
   ops: Object.keys(OPS),
-  levels: ['core', 'ed25519', 'client', 'outbox'],
+  levels: ['core', 'ed25519', 'client', 'outbox', 'ring'],
   policies: {
     'verify.off_grid': 'accept',
     'hmac.short_key': 'reject',

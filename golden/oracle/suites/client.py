@@ -18,6 +18,7 @@ FLAGS = {
     "Errors": Flag("The server's code is kept.", ("formats 12.7", "retry 43")),
     "Failover": Flag("Where the next attempt goes.", ("retry 30", "retry 31", "retry 36")),
     "Hint": Flag("Hints lead only to configured endpoints.", ("retry 41",)),
+    "Level": Flag("A level that is asked for in every attempt.", ("formats 12.13", "formats 4.3")),
     "Many": Flag("Answers in the order of the input.", ("formats 12.1",)),
     "Options": Flag("Options that a constructor refuses.", ("canonical 4.3",)),
     "Quota": Flag("What retries cost, and what they give back.", ("retry 8", "retry 13", "retry 15")),
@@ -73,8 +74,9 @@ def submit(epoch: int = 7, **changes: str | None) -> dict[str, str]:
 class Calls:
     """Collect cases; by default one server, one call of one record, version 2."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: dict[str, Flag] = FLAGS) -> None:
         self.suites: dict[str, Suite] = {}
+        self.known = flags
 
     def add(self, name: str, flag: str, *servers: dict[str, Any], calls: list[Any] | None = None, u: str = HALF, sig_v: str = "2",
             urls: list[dict[str, str]] | None = None, tenant: str | None = TENANT, kid: str | None = KID, key: bytes = LONG_KEY,
@@ -84,7 +86,7 @@ class Calls:
         if suite is None:
             suite = Suite(f"client/{file}.json", f"client.{op}", "suites/client.py", {}, calling.play)
             self.suites[file] = suite
-        suite.flags[flag] = FLAGS[flag]
+        suite.flags[flag] = self.known[flag]
         args: dict[str, Any] = {"endpoints": urls or [{"url": f"server:{i}"} for i in range(len(servers) or 1)]}
         args |= {k: v for k, v in {"tenant": tenant, "kid": kid}.items() if v is not None}
         args |= {"key": key.hex(), "sig_v": sig_v, "u": u, "now_ms": NOW, "options": options}
@@ -119,6 +121,10 @@ def singles(c: Calls) -> None:
     c.add("same-record-twice", "Bytes", steps(good(), good()), calls=[submit(), submit()])
     for level in ("replicated", "witnessed"):
         c.add(f"level-{level}", "Bytes", steps(good()), durability=level)
+    waiting = problem(503, "unavailable", ("PCS-Position", "eu1/open/0/42"), ("Retry-After", "1"), position='"eu1/open/0/42"')
+    reached = step(200, ("PCS-Level", "replicated"), ("PCS-Position", "eu1/open/0/42"), ("Idempotency-Replayed", "true"), data=body(pcs_id=f'"{pcs_id(7)}"'))
+    c.add("min-ack-reached-later", "Level", steps(waiting, reached), durability="replicated")
+    c.add("min-ack-not-reached", "Level", steps(waiting, waiting, waiting), durability="replicated", comment="recorded all the same")
     c.add("no-tenant", "Options", tenant=None, code="config_invalid")
     c.add("no-kid", "Options", kid=None, code="config_invalid")
     c.add("short-key", "Options", key=LONG_KEY[:31], code="key_unusable")

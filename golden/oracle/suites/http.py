@@ -11,11 +11,11 @@ from golden.oracle.emit import Flag, Suite
 REQUEST_FLAGS = {
     "Attempt": Flag("X-Retry-Attempt counts retries.", ("retry 16", "formats 12.2")),
     "Request": Flag("Method, target, headers, body.", ("formats 12.1", "formats 12.2")),
-    "Token": Flag("A token goes with reads only.", ("formats 12.3",)),
+    "Token": Flag("A token goes with reads only.", ("formats 12.3", "formats 12.15")),
 }
 RESPONSE_FLAGS = {
     "Error": Flag("An error response becomes its code.", ("formats 12.7",)),
-    "Exchange": Flag("The facts of the exchange.", ("formats 12.5", "formats 4.1")),
+    "Exchange": Flag("The facts of the exchange.", ("formats 12.5", "formats 12.14", "formats 4.1")),
     "Outcome": Flag("A right outcome.", ("formats 12.4", "formats 2.10")),
     "Status": Flag("Statuses that are no answer.", ("formats 12.6", "retry 43")),
     "Unreadable": Flag("A 2xx that cannot be read.", ("formats 12.4", "retry 10")),
@@ -61,6 +61,9 @@ def requests() -> Suite:
             add(f"{name}-attempt-{attempt}", "Attempt", base, attempt=attempt)
     add("get-token", "Token", {**get, "token": "dG9rZW4"})
     add("get-token-tenant", "Token", {**get, "token": "dG9rZW4", "tenant": "t.1_x-y"})
+    status = {"request": "status", "endpoint": "https://a.example", "agent": AGENT, "attempt": "1", "token": "dG9rZW4"}
+    add("status", "Token", status)
+    add("status-tenant", "Token", status, tenant="tenant-a", endpoint="https://a.example:8443/base/")
     for level in answers.LEVELS:
         add(f"submit-level-{level}", "Request", submit, min_ack=level)
     add("submit-utf8-body", "Request", submit, body='{"shard_id":"\u00e9\U0001f600"}'.encode().hex())
@@ -98,6 +101,13 @@ def responses() -> Suite:
                           "position-sign": [["PCS-Position", "eu1/open/0/+42"]], "position-region": [["PCS-Position", "EU1/open/0/42"]], "position-empty": [["PCS-Position", "/"]],
                           "position-long": [["PCS-Position", "eu1/open/0/42/1"]], "position-placement": [["PCS-Position", "eu1/Open/0/42"]]}.items():
         add(f"exchange-{name}", "Exchange", headers=headers, code="response_malformed")
+    for name, value in {"replicated": "eu1/open/0/41", "replicated-zero": "eu1/open/0/0", "replicated-newer": "eu1/open/7/3", "replicated-elsewhere": "us1/eu-only/1/9"}.items():
+        add(f"exchange-{name}", "Exchange", headers=[*EXCHANGE, ["PCS-Replicated", value]])
+    add("exchange-replicated-alone", "Exchange", headers=[["pcs-replicated", "eu1/open/0/41"]])
+    for name, value in {"short": "eu1/open/42", "padded": "eu1/open/0/042", "upper": "EU1/open/0/42", "empty": "/", "two": "eu1/open/0/1, eu1/open/0/2"}.items():
+        add(f"exchange-replicated-{name}", "Exchange", headers=[*EXCHANGE, ["PCS-Replicated", value]], code="response_malformed")
+    add("exchange-replicated-of-get", "Exchange", headers=[["PCS-Replicated", "none"]], kind="get")
+    add("error-replicated-malformed", "Error", b'{"code":"unavailable"}', 503, [["PCS-Replicated", "none"]], code="unavailable")
     unreadable(add)
     for status in (100, 101, 102, 199, 201, 203, 204, 205, 206, 226, 300, 301, 302, 303, 304, 307, 308, 399, 600, 999):
         add(f"status-{status}", "Status", status=status, code="response_malformed")

@@ -13,6 +13,7 @@ FLAGS = {
     "Corrupt": Flag("Damage that is no torn tail.", ("formats 11.8",)),
     "Dead": Flag("Dead letters.", ("formats 11.6",)),
     "Frame": Flag("What a frame is.", ("formats 11.2", "formats 11.3", "formats 11.4", "formats 11.20")),
+    "Held": Flag("Which entries are held, and at which position.", ("formats 11.22", "formats 11.23")),
     "Ids": Flag("Ids never repeat.", ("formats 11.9", "formats 11.21")),
     "Names": Flag("Names and order of files.", ("formats 11.1", "formats 11.13")),
     "State": Flag("Which entries are live.", ("formats 11.5",)),
@@ -46,6 +47,10 @@ def mark(kind: str, number: int) -> bytes:
     return framed(f'{{"t":"{kind}","id":"{name(number)}"}}'.encode())
 
 
+def hold(number: int, position: str = '"eu1/open/1/5"') -> bytes:
+    return framed(f'{{"t":"hold","id":"{name(number)}","position":{position}}}'.encode())
+
+
 def letter(number: int, **more: str) -> bytes:
     members = {"put": put_text(number).decode(), "code": '"pcs_id_conflict"', "reason": '"refused"', "response": '"{}"', "status": '"409"', **more}
     rest = "".join(f',"{k}":{v}' for k, v in members.items() if v != "")
@@ -64,6 +69,7 @@ def suites() -> list[Suite]:
     corrupt(add)
     frames(add)
     dead(add)
+    holds(add)
     s.add("outbox/names-others", "Names", {"files": {FIRST: put(1).hex(), "outbox.lock": b"{}".hex(), "outbox-1.log": put(9).hex(), "outbox-000000000000000A.log": put(9).hex(),
                                                     "outbox-0000000000000002.log.corrupt": put(8).hex(), "dead.tmp": letter(1).hex()}})
     s.add("outbox/names-none", "Names", {"files": {}})
@@ -104,6 +110,33 @@ def states(add: Any) -> None:
     add("ack-twice", "State", first=put(1) + mark("ack", 1) + mark("ack", 1))
     add("resigned", "State", first=put(1) + put(2, kid='"k2"') + mark("release", 1))
     add("requeued", "State", first=put(1) + mark("dead", 1) + put(2, **{"from": f'"{name(1)}"'}))
+
+
+def holds(add: Any) -> None:
+    add("held", "Held", first=put(1) + hold(1))
+    add("held-one-of-two", "Held", first=put(1) + put(2) + hold(2))
+    add("held-in-later-file", "Held", first=put(1) + put(2), second=hold(1) + put(3))
+    add("held-before-put", "Held", first=hold(1) + put(1))
+    add("held-unknown-id", "Held", first=put(1) + hold(9))
+    add("held-then-ack", "Held", first=put(1) + hold(1) + mark("ack", 1))
+    add("held-then-release", "Held", first=put(1) + hold(1) + mark("release", 1))
+    add("held-then-dead", "Held", first=put(1) + hold(1) + mark("dead", 1))
+    add("held-then-sent", "Held", first=put(1) + hold(1) + mark("sent", 1))
+    add("held-twice", "Held", first=put(1) + hold(1) + hold(1, '"eu1/open/2/5"'))
+    add("held-twice-back", "Held", first=put(1) + hold(1, '"eu1/open/2/5"') + hold(1))
+    add("held-copied", "Held", first=put(1) + put(2) + hold(1), second=put(1) + put(3))
+    add("held-copied-with-hold", "Held", first=put(1) + put(2) + hold(1), second=put(1) + hold(1, '"us1/open/3/9"') + put(3))
+    add("held-after-ack", "Held", first=put(1) + hold(1) + mark("ack", 1) + put(1))
+    add("held-and-dead-letter", "Held", first=put(1) + hold(1), dead=letter(1))
+    add("held-torn", "Held", first=put(1) + hold(1)[:-1])
+    add("held-corrupt", "Held", first=put(1) + flip(hold(1), 30) + put(2))
+    add("held-more-members", "Held", first=put(1) + framed(f'{{"t":"hold","id":"{name(1)}","position":"eu1/open/1/5","level":"durable"}}'.encode()))
+    add("held-zero", "Held", first=put(1) + hold(1, '"loc/open/0/0"'))
+    add("held-large", "Held", first=put(1) + hold(1, '"us2/eu-only/4294967295/9007199254740991"'))
+    for index, position in enumerate(('""', "5", "null", "true", '"eu1/open/1"', '"eu1/open/1/05"', '"EU1/open/1/5"', '"eu1/open/1/5 "', '["eu1/open/1/5"]')):
+        add(f"held-nowhere-{index}", "Held", first=put(1) + hold(1, position) + put(2))
+    add("held-then-nowhere", "Held", first=put(1) + hold(1) + hold(1, '"eu1/open/1"'))
+    add("held-then-bare", "Held", first=put(1) + hold(1) + mark("hold", 1))
 
 
 def torn(add: Any) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from golden.oracle import sending
 from golden.oracle.emit import Flag, Stream, Suite
+from golden.oracle.suites import sending_held
 
-FLAGS = {
+FLAGS = sending_held.FLAGS | {
     "Drawn": Flag("A drawn history.", ("formats 11.14", "formats 11.15")),
     "Due": Flag("Which entries go, and in what order.", ("formats 11.14",)),
     "Hurry": Flag("A flush ends pauses and own waits.", ("formats 11.17",)),
@@ -30,8 +31,9 @@ class History:
         self.events.append({"event": event, **members})
         return self
 
-    def put(self, number: int, *, kid: str = "k1", tenant: str = "t1", length: int = 100, in_flight: bool = False, bare: bool = False) -> History:
+    def put(self, number: int, *, kid: str = "k1", tenant: str = "t1", length: int = 100, in_flight: bool = False, bare: bool = False, **more: str) -> History:
         named = {} if bare else {"kid": kid, "tenant": tenant}
+        named |= more
         return self._add("put", id=f"{number:016x}", length=str(length), in_flight="true" if in_flight else "false", **named)
 
     def puts(self, count: int, **how: Any) -> History:
@@ -49,6 +51,12 @@ class History:
     def hurry(self) -> History:
         return self._add("hurry")
 
+    def heard(self, value: str) -> History:
+        return self._add("heard", value=value)
+
+    def status(self, body: str) -> History:
+        return self._add("status", body=body.encode().hex())
+
 
 def suites() -> list[Suite]:
     s = Suite("outbox/step.json", "outbox.step", "suites/sending.py", FLAGS, sending.play)
@@ -62,6 +70,7 @@ def suites() -> list[Suite]:
     widths(add)
     pauses(add)
     drawn(add)
+    sending_held.add_to(s, History)
     return [s]
 
 

@@ -19,6 +19,7 @@ import (
 var packages = []struct{ folder, path string }{
 	{".", "fractal-lba.example/sdk-go"},
 	{"fractaltest", "fractal-lba.example/sdk-go/fractaltest"},
+	{"ring", "fractal-lba.example/sdk-go/ring"},
 	{"otel", "fractal-lba.example/sdk-go/otel"},
 }
 

@@ -63,6 +63,14 @@ if TYPE_CHECKING:
     from .record import Record as Record
     from .record import check_record as check_record
     from .retry import RetryPolicy as RetryPolicy
+    from .ring import Arc as Arc
+    from .ring import Moved as Moved
+    from .ring import Movement as Movement
+    from .ring import Range as Range
+    from .ring import Ring as Ring
+    from .ring import Shard as Shard
+    from .ring import movement as movement
+    from .ring import ring_key as ring_key
     from .secret import Secret as Secret
     from .sign import CallableSigner as CallableSigner
     from .sign import Ed25519Signer as Ed25519Signer
@@ -116,6 +124,7 @@ _NAMES_BY_MODULE = {
     "outcome": ("Outcome", "Position", "Submitted"),
     "record": ("Ft", "Record", "check_record"),
     "retry": ("RetryPolicy",),
+    "ring": ("Arc", "Moved", "Movement", "Range", "Ring", "Shard", "movement", "ring_key"),
     "secret": ("Secret",),
     "sign": (
         "CallableSigner",

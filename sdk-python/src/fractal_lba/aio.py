@@ -36,6 +36,7 @@ from .call import (
     Effect,
     EndpointHealth,
     Enter,
+    Hear,
     Keep,
     Probe,
     Send,
@@ -54,6 +55,7 @@ from .many_aio import end, in_order_async
 from .outcome import Outcome, Submitted
 from .schedule import Later
 from .spool import OutboxStats
+from .stops_aio import first, forward
 
 T = TypeVar("T")
 
@@ -275,7 +277,7 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
     ) -> T:
         """Step a call to its end, carrying out what it yields."""
         run = _Run(self._new_stop(), waker)
-        watcher = None if cancel is None else asyncio.ensure_future(_forward(cancel, run.stop))
+        watcher = None if cancel is None else asyncio.ensure_future(forward(cancel, run.stop))
         turn: Any = None
         try:
             while True:
@@ -300,7 +302,7 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
             case Send():
                 return await self._send(effect, run.stop)
             case Sleep(wait_ms):
-                return await _first(self._clock.wait_async(wait_ms), run.stop)
+                return await first(self._clock.wait_async(wait_ms), run.stop)
             case Tell(event):
                 self._reporter.tell(event)
             case Enter(deadline_ms):
@@ -312,6 +314,8 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
             case Settle():
                 run.unsettled = ()
                 await self._settle(effect)
+            case Hear():
+                await self._hear(effect)
             case Take():
                 return await self._take(effect)
             case Deliver():
@@ -324,7 +328,7 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
         self, effect: Send, stop: asyncio.Future[None]
     ) -> RawResponse | FractalLBAError:
         try:
-            return await _first(
+            return await first(
                 self._transport.send_async(
                     effect.request,
                     connect_timeout_s=effect.connect_timeout_ms / 1000,
@@ -345,7 +349,7 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
             self._place_freed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(
-                    _first(self._place_freed.wait(), run.stop), timeout=ENTER_POLL_S
+                    first(self._place_freed.wait(), run.stop), timeout=ENTER_POLL_S
                 )
         if run.stop.done():
             return cancelled()
@@ -396,6 +400,11 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
                 u = self._random.random()
                 self._need_outbox().settle(id, verdict, now_ms=now_ms, u=u)
 
+    async def _hear(self, effect: Hear) -> None:
+        if self._outbox is not None:
+            with suppress(FractalLBAError):
+                await asyncio.to_thread(self._outbox.hear, effect.news)
+
     async def _take(self, effect: Take) -> Answer:
         take, now_ms = self._need_outbox().take, self._clock.now_ms()
         try:
@@ -421,7 +430,7 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
             if wait_ms is None:
                 await woken
             else:
-                await _first(self._clock.wait_async(wait_ms), woken)
+                await first(self._clock.wait_async(wait_ms), woken)
         finally:
             await end([woken])
         run.waker.clear()
@@ -478,22 +487,6 @@ class AsyncClient(BaseClient[AsyncTransport, AsyncClock]):
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _first(work: Coroutine[Any, Any, T], stop: asyncio.Future[Any]) -> T | FractalLBAError:
-    """Await the work, or end it and give the error `cancelled` once `stop` is done."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else cancelled()
-    finally:
-        await end([task])
-
-
-async def _forward(cancel: asyncio.Event, stop: asyncio.Future[None]) -> None:
-    await cancel.wait()
-    if not stop.done():
-        stop.set_result(None)
 
 
 def _ignore(*_: object) -> None:

@@ -48,6 +48,7 @@ from .ids import check_pcs_id, derive_pcs_id
 from .outbox import Letter, sent_at_ms
 from .outcome import LEVELS, Outcome, Submitted
 from .record import Record, check_record
+from .region_status import status_request
 from .retry import RetryPolicy
 from .secret import Secret
 from .sign import SignedRecord, Signer, check_version_2, sign
@@ -212,20 +213,23 @@ class BaseClient(Generic[TransportT, ClockT]):
         self, record: AnyRecord, *, durability: str | None, deadline_ms: int
     ) -> Call[Submitted]:
         signed = self._prepare(record)
-        level = self._durability if durability is None else self._level(durability)
+        level = self._durability if durability is None else self._level_of_call(durability)
 
         def attempt() -> Call[Submitted]:
-            return self._single(signed, self._tenant, deadline_ms, level)
+            asked = level if self._outbox is None else LEVELS[0]
+            return self._single(signed, self._tenant, deadline_ms, asked)
 
         if self._outbox is None:
             return attempt()
-        return deliver.submit_kept(self._letter(signed), attempt)
+        return deliver.submit_kept(self._letter(signed), attempt, level=level)
 
     def _get_call(self, pcs_id: str, *, deadline_ms: int) -> Call[Outcome]:
-        token = self._token() if callable(self._token) else self._token
-        secret = Secret(token) if isinstance(token, str) else token
-        spec = get_spec(pcs_id, agent=self._agent, tenant=self._tenant, token=secret)
+        spec = get_spec(pcs_id, agent=self._agent, tenant=self._tenant, token=self._present_token())
         return self._exchange(spec, deadline_ms)
+
+    def _present_token(self) -> Secret | None:
+        token = self._token() if callable(self._token) else self._token
+        return Secret(token) if isinstance(token, str) else token
 
     def _enqueue_call(self, record: AnyRecord) -> Call[str]:
         self._need_outbox()
@@ -233,7 +237,24 @@ class BaseClient(Generic[TransportT, ClockT]):
 
     def _pump_call(self, *, deadline_ms: int | None) -> Call[None]:
         deliveries = partial(self._deliveries, until_ms=deadline_ms)
-        return deliver.pump(deliveries, deadline_ms=deadline_ms)
+        asks = None if self._token is None else self._asks
+        return deliver.pump(deliveries, asks=asks, deadline_ms=deadline_ms)
+
+    def _asks(self, timeout_ms: int) -> list[Call[None]]:
+        """Give a call for each endpoint that may know how far something held is replicated."""
+        fleet, regions = self._state.fleet, self._need_outbox().held_regions()
+        endpoints = [fleet.endpoints[index] for index in fleet.eligible]
+        return [
+            deliver.ask(partial(self._status_request, each.url), timeout_ms)
+            for each in endpoints
+            if each.region is None or each.region in regions
+        ]
+
+    def _status_request(self, endpoint: str) -> Request:
+        token = self._present_token()
+        if token is None:
+            raise ConfigError("config_invalid", "token: expected one, got None")
+        return status_request(endpoint, agent=self._agent, token=token, tenant=self._tenant)
 
     def _deliveries(self, letters: Sequence[Letter], *, until_ms: int | None) -> list[Call[Any]]:
         """Give one call for each batch, or for each letter where batches are not taken."""
@@ -246,13 +267,15 @@ class BaseClient(Generic[TransportT, ClockT]):
                 signed = [deliver.signed_of(letter) for letter in group]
                 spec = batch_spec(signed, agent=self._agent, tenant=group[0].tenant)
                 batch: Call[Answers] = self._exchange(spec, deadline_ms)
-                calls.append(deliver.deliver_batch(group, batch, self._state))
+                calls.append(
+                    deliver.deliver_batch(group, batch, self._state, level=self._durability)
+                )
                 continue
             for letter in group:
                 single = self._single(
                     deliver.signed_of(letter), letter.tenant, deadline_ms, LEVELS[0]
                 )
-                calls.append(deliver.deliver(letter.id, single))
+                calls.append(deliver.deliver(letter.id, single, level=self._durability))
         return calls
 
     def _single(
@@ -291,9 +314,16 @@ class BaseClient(Generic[TransportT, ClockT]):
     def _level(self, durability: str) -> str:
         if durability not in LEVELS:
             raise _invalid("durability", f"one of {', '.join(LEVELS)}", durability)
-        if self._outbox is not None and durability != LEVELS[0]:
-            raise _invalid("durability", f"{LEVELS[0]} with an outbox", durability)
+        if self._outbox is not None and durability == LEVELS[2]:
+            raise _invalid("durability", f"{LEVELS[0]} or {LEVELS[1]} with an outbox", durability)
         return durability
+
+    def _level_of_call(self, durability: str) -> str:
+        level = self._level(durability)
+        if self._outbox is not None and level != self._durability:
+            # An entry outlives its call, and its frame names no level.
+            raise _invalid("durability", f"{self._durability}, as of the client", durability)
+        return level
 
 
 def _members(record: AnyRecord) -> dict[str, Any]:

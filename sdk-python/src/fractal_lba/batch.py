@@ -113,9 +113,11 @@ def _read_answer(
         alone = RawResponse(item["status"], fields, jcs(item["problem"]))
         single = read_response(alone, now_ms=now_ms)
     else:
-        single = Response(
-            item["status"], _exchange_headers(item), jcs(item.get("outcome")), response.request_id
-        )
+        headers = _exchange_headers(item)
+        if "pcs-replicated" in response.headers:
+            headers["pcs-replicated"] = response.headers["pcs-replicated"]
+        outcome = jcs(item.get("outcome"))
+        single = Response(item["status"], headers, outcome, response.request_id)
     return read_submitted(single, record.pcs_id, attempts=attempts)
 
 

@@ -37,7 +37,8 @@ from .http import (
     submit_request,
 )
 from .outbox import Letter
-from .outcome import Outcome, Submitted
+from .outcome import Outcome, Position, Submitted
+from .region_status import RegionStatus, watermark_of
 from .retry import QUOTA_FULL, Result, RetryPolicy, Stop, plan
 from .schedule import Due, Verdict
 from .secret import Secret
@@ -102,6 +103,12 @@ class Settle(NamedTuple):
     verdict: Verdict
 
 
+class Hear(NamedTuple):
+    """Tell the outbox, if there is one, how far a region is replicated."""
+
+    news: Position | RegionStatus
+
+
 class Take(NamedTuple):
     """Take due entries out of the outbox; the turn brings a `Due`."""
 
@@ -128,7 +135,7 @@ class Doze(NamedTuple):
     wait_ms: int | None
 
 
-Effect = Send | Sleep | Probe | Tell | Enter | Keep | Settle | Take | Deliver | Doze
+Effect = Send | Sleep | Probe | Tell | Enter | Keep | Settle | Hear | Take | Deliver | Doze
 
 
 Answer = RawResponse | Letter | Due | FractalLBAError | None
@@ -262,6 +269,7 @@ def exchange(
         request = spec.build(state.fleet.endpoints[sender].url, attempt)
         sent_at_ms, attempt_ms = turn.monotonic_ms, min(bounds.attempt_timeout_ms, left_ms)
         turn = yield Send(request, min(bounds.connect_timeout_ms, attempt_ms), attempt_ms)
+        yield from _hear(turn)
         value = _read(spec, turn, bounds, attempt)
         error = value if isinstance(value, FractalLBAError) else None
         yield Tell(_attempt_event(spec.name, request, turn, sent_at_ms, attempt, error))
@@ -288,6 +296,14 @@ def exchange(
         turn = yield Sleep(decision.wait_ms)
         if isinstance(turn.answer, FractalLBAError):
             raise (yield from _stopped(spec.name, turn.answer, "cancelled", attempt))
+
+
+def _hear(turn: Turn) -> Generator[Effect, Turn, None]:
+    """Read the watermark of an answer, whatever the answer is (formats 12.14)."""
+    if isinstance(turn.answer, RawResponse):
+        watermark = watermark_of(turn.answer.headers)
+        if watermark is not None:
+            yield Hear(watermark)
 
 
 def _too_late() -> FractalLBAError:

@@ -13,7 +13,7 @@ from .call import batch_spec
 from .client import Client
 from .clock import AnyCancel
 from .errors import FractalLBAError
-from .outcome import Submitted
+from .outcome import LEVELS, Submitted
 from .secret import Secret
 from .sign import SignedRecord, Signer
 from .spool import Outbox
@@ -81,6 +81,7 @@ def open_client(
     tenant: str | None = None,
     token: Secret | None = None,
     outbox: Outbox | None = None,
+    durability: str = LEVELS[0],
     timeout_s: float = 60.0,
 ) -> BulkClient:
     """Open a client with the options of a command line."""
@@ -90,5 +91,6 @@ def open_client(
         tenant=tenant,
         token=token,
         outbox=outbox,
+        durability=durability,
         total_timeout_s=timeout_s,
     )

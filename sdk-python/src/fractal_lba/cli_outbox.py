@@ -12,7 +12,9 @@ from .cli_client import endpoint_option, open_client, timeout_option
 from .cli_output import EXIT_FAILED, Output, json_option
 from .cli_signer import check_names, find_identity, require_signer, tenant_option
 from .errors import ConfigError
+from .keyfile import read_token_file
 from .outbox import DeadLetter
+from .outcome import LEVELS
 from .spool import Outbox, OutboxStats, open_outbox
 
 NOWHERE: Final = "https://localhost"
@@ -42,18 +44,41 @@ def status(directory: str, as_json: bool) -> None:
 @outbox.command()
 @DIRECTORY
 @endpoint_option
+@click.option(
+    "--durability",
+    type=click.Choice(LEVELS[:2]),
+    default=LEVELS[0],
+    show_default=True,
+    help="When a record may go: once it is recorded, or once another region has it too.",
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="File of the read token; with it, wait until other regions have what is held.",
+)
 @timeout_option
 @json_option
-def flush(*, directory: str, endpoints: tuple[str, ...], timeout_s: float, as_json: bool) -> int:
+def flush(
+    *,
+    directory: str,
+    endpoints: tuple[str, ...],
+    durability: str,
+    token_file: str | None,
+    timeout_s: float,
+    as_json: bool,
+) -> int:
     """Send what waits in DIR, and tell what is left; exit code 1 if anything is.
 
     Records are sent as they were signed: no key is needed. A record that the server refuses for
     good becomes a dead letter.
     """
     output = Output(as_json=as_json)
+    token = None if token_file is None else read_token_file(token_file)
     with _open(directory) as box:
         dead_before = box.stats().dead
-        with open_client(endpoints, outbox=box, timeout_s=timeout_s) as client:
+        with open_client(
+            endpoints, token=token, outbox=box, durability=durability, timeout_s=timeout_s
+        ) as client:
             stats = client.flush(timeout_s)
     output.result(_facts(stats), _text(stats))
     if stats.dead > dead_before:
@@ -152,6 +177,7 @@ def _facts(stats: OutboxStats) -> dict[str, Any]:
     return {
         "entries": stats.entries,
         "in_flight": stats.in_flight,
+        "held": stats.held,
         "dead": stats.dead,
         "bytes": stats.bytes,
         "oldest_sent_at": None if oldest is None else _time(oldest),
@@ -166,9 +192,11 @@ def _time(unix_ms: int) -> str:
 
 
 def _text(stats: OutboxStats) -> str:
-    text = f"{stats.entries} waiting, {stats.dead} dead, {stats.bytes} bytes"
+    text = f"{stats.entries - stats.held} waiting, {stats.dead} dead, {stats.bytes} bytes"
     if stats.oldest_sent_at_ms is not None:
         text += f", the oldest of {_time(stats.oldest_sent_at_ms)}"
+    if stats.held:
+        text += f"\nheld: {stats.held} recorded, and not yet replicated to another region"
     for what, name in stats.blocked:
         text += f"\nblocked: the server refuses {what} {name}"
     for name in stats.corrupt_files:

@@ -33,6 +33,7 @@ from .call import (
     Effect,
     EndpointHealth,
     Enter,
+    Hear,
     Keep,
     Probe,
     Send,
@@ -48,7 +49,8 @@ from .errors import FractalLBAError, error_for
 from .hooks import OutboxEvent
 from .http import Cancel, RawResponse, Request, Transport
 from .many import in_order
-from .outcome import Outcome, Submitted
+from .outcome import Outcome, Position, Submitted
+from .region_status import RegionStatus
 from .schedule import Later
 from .spool import OutboxStats
 from .transport import HttpTransport
@@ -308,6 +310,8 @@ class Client(BaseClient[Transport, Clock]):
             case Settle():
                 run.unsettled = ()
                 self._settle(effect)
+            case Hear(news):
+                self._hear(news)
             case Take():
                 return self._take(effect)
             case Deliver():
@@ -356,6 +360,11 @@ class Client(BaseClient[Transport, Clock]):
         # What cannot be written is reported by the outbox; the answer of the server stands.
         with suppress(FractalLBAError):
             self._need_outbox().settle(effect.id, effect.verdict, now_ms=now_ms, u=u)
+
+    def _hear(self, news: Position | RegionStatus) -> None:
+        if self._outbox is not None:
+            with suppress(FractalLBAError):
+                self._outbox.hear(news)
 
     def _take(self, effect: Take) -> Answer:
         try:

@@ -11,22 +11,33 @@ from itertools import groupby
 from typing import Final
 
 from .batch import MAX_BATCH_BYTES, MAX_BATCH_LINES
-from .call import Answers, Call, Deliver, Doze, Keep, Settle, State, Take
+from .call import Answers, Call, Deliver, Doze, Hear, Keep, Send, Settle, State, Take
 from .errors import FractalLBAError
+from .held import judge_recorded
+from .http import RawResponse, Request
 from .outbox import Letter
 from .outcome import Submitted
-from .schedule import Acknowledge, Due, Later, Pause, Verdict, judge
+from .region_status import read_region_status, watermark_of
+from .schedule import Due, Later, Pause, Verdict, judge
 from .sign import SignedRecord
 
 UNSUPPORTED_BATCH: Final = frozenset({400, 404, 405, 413, 415, 422})
 """Answers to a batch as a whole that say: this server takes no such batch, send singles."""
 
+ASK_MS: Final = 5_000
+"""While something is held, a region is asked so often how far it is replicated."""
+
+ASK_TIMEOUT_MS: Final = 2_000
+"""How long an endpoint has to say how far it is replicated."""
+
 UNREADABLE: Final = frozenset({"response_malformed", "response_too_large"})
 """Answers that say nothing about the record, whatever their status."""
 
 
-def submit_kept(letter: Letter, call: Callable[[], Call[Submitted]]) -> Call[Submitted]:
-    """Keep a letter, attempt, settle.
+def submit_kept(
+    letter: Letter, call: Callable[[], Call[Submitted]], *, level: str
+) -> Call[Submitted]:
+    """Keep a letter, attempt, settle at the level of the client.
 
     The error of a delivery that stopped says by `queued` whether the outbox goes on with it.
     """
@@ -34,7 +45,7 @@ def submit_kept(letter: Letter, call: Callable[[], Call[Submitted]]) -> Call[Sub
     if isinstance(turn.answer, FractalLBAError):
         raise turn.answer
     assert isinstance(turn.answer, Letter)
-    return (yield from deliver(turn.answer.id, call()))
+    return (yield from deliver(turn.answer.id, call(), level=level))
 
 
 def enqueue(letter: Letter) -> Call[str]:
@@ -46,7 +57,7 @@ def enqueue(letter: Letter) -> Call[str]:
     return turn.answer.id
 
 
-def deliver(id: str, call: Call[Submitted]) -> Call[Submitted]:
+def deliver(id: str, call: Call[Submitted], *, level: str) -> Call[Submitted]:
     """Attempt one entry in flight and settle it."""
     try:
         submitted = yield from call
@@ -55,11 +66,13 @@ def deliver(id: str, call: Call[Submitted]) -> Call[Submitted]:
         error.queued = isinstance(verdict, Later | Pause)
         yield Settle(id, verdict)
         raise
-    yield Settle(id, Acknowledge(submitted.raw.status))
+    yield Settle(id, judge_recorded(submitted, level))
     return submitted
 
 
-def deliver_batch(letters: Sequence[Letter], batch: Call[Answers], state: State) -> Call[None]:
+def deliver_batch(
+    letters: Sequence[Letter], batch: Call[Answers], state: State, *, level: str
+) -> Call[None]:
     """Attempt entries of one tenant as a batch and settle each by its own answer."""
     answers: Answers
     try:
@@ -79,7 +92,7 @@ def deliver_batch(letters: Sequence[Letter], batch: Call[Answers], state: State)
         if isinstance(answer, FractalLBAError):
             yield Settle(letter.id, verdict_of(answer))
         else:
-            yield Settle(letter.id, Acknowledge(answer.raw.status))
+            yield Settle(letter.id, judge_recorded(answer, level))
 
 
 def verdict_of(error: FractalLBAError) -> Verdict:
@@ -99,37 +112,85 @@ def signed_of(letter: Letter) -> SignedRecord:
     return SignedRecord(letter.body, letter.pcs_id, letter.key, {})
 
 
+def ask(request: Callable[[], Request], timeout_ms: int) -> Call[None]:
+    """Ask an endpoint once how far its region is replicated; what cannot be read says nothing."""
+    turn = yield Send(request(), timeout_ms, timeout_ms)
+    if not isinstance(turn.answer, RawResponse):
+        return
+    status = read_region_status(turn.answer.body) if turn.answer.status == 200 else None
+    if status is not None:
+        # First: it knows which entries stand in a region_epoch that the header only names.
+        yield Hear(status)
+    watermark = watermark_of(turn.answer.headers)
+    if watermark is not None:
+        yield Hear(watermark)
+
+
+class _Asking:
+    """When to ask the next time: every 5 s while something is held, a flush at once."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self._at_once = at_once
+        self.at_ms: int | None = None
+
+    def look(self, held: int, monotonic_ms: int) -> bool:
+        """Say whether to ask now."""
+        if not held:
+            self.at_ms = None
+            return False
+        if self.at_ms is None:
+            self.at_ms = monotonic_ms + (0 if self._at_once else ASK_MS)
+        if monotonic_ms < self.at_ms:
+            return False
+        self.at_ms = monotonic_ms + ASK_MS
+        return True
+
+
 def pump(
-    deliveries: Callable[[Sequence[Letter]], Sequence[Call[object]]], *, deadline_ms: int | None
+    deliveries: Callable[[Sequence[Letter]], Sequence[Call[object]]],
+    *,
+    asks: Callable[[int], Sequence[Call[object]]] | None,
+    deadline_ms: int | None,
 ) -> Call[None]:
-    """Deliver what is due, again and again.
+    """Deliver what is due, again and again; ask how far regions are replicated, where that helps.
 
     With a deadline, on the clock of `Turn.monotonic_ms`, until then or until nothing is left
-    that may be sent; without one until the client is closed. The deadline holds for the
-    deliveries as well: `deliveries` bounds them by it.
+    that may be sent or, with `asks`, that is held; without one until the client is closed. The
+    deadline holds for the deliveries as well: `deliveries` bounds them by it. `asks` gets the
+    time in which it must have its answers.
     """
+    asking = _Asking(at_once=deadline_ms is not None)
     while True:
         turn = yield Take(MAX_BATCH_LINES, MAX_BATCH_BYTES)
         due = turn.answer
         if isinstance(due, FractalLBAError):
             raise due
         assert isinstance(due, Due)
+        ids = tuple(letter.id for letter in due.letters)
+        is_late = deadline_ms is not None and turn.monotonic_ms >= deadline_ms
+        calls: Sequence[Call[object]] = ()
+        if asks is not None and not is_late and asking.look(due.held, turn.monotonic_ms):
+            left_ms = None if deadline_ms is None else deadline_ms - turn.monotonic_ms
+            calls = asks(ASK_TIMEOUT_MS if left_ms is None else min(left_ms, ASK_TIMEOUT_MS))
+        if calls:
+            turn = yield Deliver(tuple(calls), ids)
         if due.letters:
-            ids = tuple(letter.id for letter in due.letters)
             turn = yield Deliver(tuple(deliveries(due.letters)), ids)
             if deadline_ms is not None and turn.monotonic_ms >= deadline_ms:
                 return
+        if due.letters or calls:
             continue
-        wait_ms = None if due.next_due_ms is None else due.next_due_ms - turn.now_ms
-        if wait_ms is not None and wait_ms <= 0:
-            wait_ms = None  # due, but no room until something that is in flight settles
+        waits_ms = [] if due.next_due_ms is None else [due.next_due_ms - turn.now_ms]
+        # One that is over: due, but no room until something that is in flight settles.
+        waits_ms = [wait_ms for wait_ms in waits_ms if wait_ms > 0]
+        if asking.at_ms is not None:
+            waits_ms.append(asking.at_ms - turn.monotonic_ms)
         if deadline_ms is not None:
-            left_ms = deadline_ms - turn.monotonic_ms
-            nothing_left = due.next_due_ms is None and not due.in_flight
-            if left_ms <= 0 or nothing_left:
+            nothing_left = due.next_due_ms is None and not due.in_flight and asking.at_ms is None
+            if is_late or nothing_left:
                 return
-            wait_ms = left_ms if wait_ms is None else min(wait_ms, left_ms)
-        turn = yield Doze(wait_ms)
+            waits_ms.append(deadline_ms - turn.monotonic_ms)
+        turn = yield Doze(min(waits_ms, default=None))
         if isinstance(turn.answer, FractalLBAError):
             return
 

@@ -67,8 +67,8 @@ class FailoverEvent:
 class OutboxEvent:
     """What became of an outbox entry, or of the outbox itself if there is no `id`.
 
-    `kind` is one of queued, acknowledged, postponed, dead, requeued, purged, outbox_blocked,
-    outbox_corrupt.
+    `kind` is one of queued, acknowledged, outbox_held, postponed, dead, requeued, purged,
+    outbox_blocked, outbox_corrupt.
     """
 
     kind: str

@@ -448,13 +448,17 @@ def read_submitted(response: Response, pcs_id: str, *, attempts: int = 1) -> Sub
         raise _malformed(response, f"Idempotency-Replayed: not true or false: {replayed!r:.40}")
     if level not in LEVELS:
         raise _malformed(response, f"PCS-Level: not one of {', '.join(LEVELS)}: {level!r:.40}")
-    place = headers.get("pcs-position")
+    position, replicated = (_place(response, n) for n in ("PCS-Position", "PCS-Replicated"))
+    raw = Raw(response.status, headers, response.body, response.request_id, attempts)
+    return Submitted(outcome, replayed == "true", level, position, raw, replicated=replicated)
+
+
+def _place(response: Response, header: str) -> Position | None:
+    text = response.headers.get(header.lower())
     try:
-        position = None if place is None else Position.parse(place)
+        return None if text is None else Position.parse(text, header=header)
     except APIError as error:
         raise _malformed(response, error.message) from None
-    raw = Raw(response.status, headers, response.body, response.request_id, attempts)
-    return Submitted(outcome, replayed == "true", level, position, raw)
 
 
 # --- logs ----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from .outbox import (
     log_name,
     read_frame,
 )
+from .outcome import Position
 from .store import Files
 
 
@@ -74,6 +75,17 @@ class Logs:
     def append(self, t: str, id: str, **facts: str) -> None:
         """Write what became of an entry, not yet durable."""
         self._append(encode({"t": t, "id": id, **facts}))
+
+    def hold(self, entry: Entry, position: Position | None) -> Entry:
+        """Note that an entry is held at a position, or no more; a mark may be lost as any other."""
+        held = replace(entry, hold=position)
+        self.entries[entry.id] = held
+        if position is not None:
+            try:
+                self.append("hold", entry.id, position=str(position))
+            except OutboxError as error:
+                log.warning("outbox: hold of entry %s was not written: %s", entry.id, error.code)
+        return held
 
     def release(self, entry: Entry, t: str, **facts: str) -> None:
         """Let an entry go with a mark, which may be lost: then the entry is only sent once more."""
@@ -158,8 +170,8 @@ class Logs:
             # refuse it.
             moved = self._write_put(letter)
             self._space.free(entry)
-            self.entries[entry.id] = moved
-            self._moved(moved)
+            # The file that goes may hold its `hold`.
+            self._moved(self.hold(moved, entry.hold))
         self.log.sync_now()
 
     # --- recovery -------------------------------------------------------------------------------

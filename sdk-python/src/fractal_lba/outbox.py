@@ -5,9 +5,9 @@ format is that of spec/formats.md, one for all SDKs. A frame is
 
     u32be length | u32be CRC-32 (IEEE) of the JSON | JSON {"t": type, "id": 16 hex digits, ...}
 
-with the types `put` (the frozen body), `sent`, `ack`, `hold`, `dead` and `release`. This
-package reads `sent` and `hold` but writes neither: it asks for no level above `durable`, and
-that an attempt began changes nothing. Files `outbox-<16 hex>.log` are named by the first id
+with the types `put` (the frozen body), `sent`, `ack`, `hold` (acknowledged, and held until its
+position is replicated), `dead` and `release`. This package reads `sent` and never writes it: that
+an attempt began changes nothing. Files `outbox-<16 hex>.log` are named by the first id
 they may hold, so ids never repeat while a file remains.
 
 The invariant: a `put` that is on disk without an `ack`, `dead` or `release` behind it is sent
@@ -23,12 +23,13 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from .canonical import MAX_SAFE_INTEGER, parse_value
-from .errors import OutboxError, ValidationError
+from .errors import APIError, OutboxError, ValidationError
+from .outcome import Position
 
 FILE_BYTES: Final = 8 * 2**20
 """A log file that has reached this size gets a successor before the next `put`."""
@@ -194,7 +195,10 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is held in memory of a live entry: all but its body, and where that lies."""
+    """What is kept in memory of a live entry: all but its body, and where that lies.
+
+    `hold` is the position at which it is held, if it is.
+    """
 
     id: str
     key: str
@@ -205,6 +209,7 @@ class Entry:
     offset: int
     length: int
     came_from: str | None = None
+    hold: Position | None = None
 
     @classmethod
     def at(cls, letter: Letter, file: str, offset: int, length: int) -> Entry:
@@ -249,6 +254,15 @@ class DeadLetter:
         number = None if status is None else int(status)
         letter = Letter.of(put)
         return cls(letter, number, frame["code"], frame["reason"], frame["response"])
+
+
+def hold_of(frame: Mapping[str, Any]) -> Position | None:
+    """Read the position of a `hold` frame, or give None if it has none."""
+    text = frame.get("position")
+    try:
+        return Position.parse(text) if isinstance(text, str) else None
+    except APIError:
+        return None
 
 
 def id_after(id: int) -> int:
@@ -301,7 +315,12 @@ class Recovery:
             self._see(frame["id"])
             if frame["t"] == "put":
                 entry = Entry.at(Letter.of(frame), name, framed.offset, framed.length)
-                self.entries[entry.id] = entry
+                older = self.entries.get(entry.id)  # a copy leaves the entry held
+                hold = None if older is None else older.hold
+                self.entries[entry.id] = replace(entry, hold=hold)
+            elif frame["t"] == "hold" and frame["id"] in self.entries:
+                entry = self.entries[frame["id"]]
+                self.entries[entry.id] = replace(entry, hold=hold_of(frame) or entry.hold)
             elif frame["t"] in ("ack", "dead", "release"):
                 self.entries.pop(frame["id"], None)
 

@@ -168,11 +168,11 @@ class Position:
     seq: int
 
     @classmethod
-    def parse(cls, text: str) -> Position:
-        """Read the value of `PCS-Position`. Raises APIError `response_malformed`."""
+    def parse(cls, text: str, *, header: str = "PCS-Position") -> Position:
+        """Read the value of a header. Raises APIError `response_malformed`."""
         parts = _POSITION.match(text)
         if parts is None:
-            raise APIError("response_malformed", f"PCS-Position: not a position: {text:.80}")
+            raise APIError("response_malformed", f"{header}: not a position: {text:.80}")
         return cls(parts[1], parts[2], int(parts[3]), int(parts[4]))
 
     def __str__(self) -> str:
@@ -197,8 +197,8 @@ class Raw:
 class Submitted:
     """Hold a recorded submit: the outcome, and how this exchange went.
 
-    `replayed` is true for a duplicate, `level` the durability reached, `receipt` None until the
-    server issues receipts.
+    `replayed` is true for a duplicate, `level` the durability reached, `replicated` how far the
+    region that answered is replicated, `receipt` None until the server issues receipts.
     """
 
     outcome: Outcome
@@ -207,3 +207,4 @@ class Submitted:
     position: Position | None
     raw: Raw
     receipt: bytes | None = None
+    replicated: Position | None = None

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from .outbox import Entry, Letter
+from .outcome import Position
 
 MAX_DEAD_RESPONSE_BYTES: Final = 65_536
 """How much of the server's last answer a dead letter keeps."""
@@ -27,6 +28,13 @@ class Acknowledge(NamedTuple):
     """The server has recorded it: release."""
 
     status: int
+
+
+class Hold(NamedTuple):
+    """The server has recorded it at this place, which is not replicated yet: keep it."""
+
+    status: int
+    position: Position
 
 
 class Bury(NamedTuple):
@@ -53,14 +61,15 @@ class Later(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What the outbox gave to be sent, and what it still has: in flight, and the next time."""
+    """What the outbox gave to be sent, and what it still has: the next time, in flight, held."""
 
     letters: tuple[Letter, ...]
     next_due_ms: int | None
     in_flight: int
+    held: int = 0
 
 
-Verdict = Acknowledge | Bury | Pause | Later
+Verdict = Acknowledge | Hold | Bury | Pause | Later
 Group = tuple[str, str | None]
 
 _BURIED_STATUSES: Final = frozenset({400, 409, 413, 422})

@@ -1,9 +1,9 @@
 """The durable outbox: what `outbox.py` and `schedule.py` decide, carried out on `logs.py`.
 
 One promise is owned here: `put` returns after the frame is durable, and what was put stays on
-disk, live or among the dead letters, until the server has acknowledged it or an operator has
-purged it. An acknowledgement needs no sync: if a crash forgets it, the same bytes go out again
-and the server answers with the first outcome.
+disk, live or among the dead letters, until the server has acknowledged it, at the level of the
+client, or an operator has purged it. An acknowledgement needs no sync: if a crash forgets it, the
+same bytes go out again and the server answers with the first outcome.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from .errors import ConfigError, OutboxError
+from .held import Fate, Held
 from .hooks import OutboxEvent, log
 from .journal import DeadFile, settle_names
 from .logs import Logs
@@ -33,7 +34,9 @@ from .outbox import (
     first_id_of,
     full_error,
 )
-from .schedule import Acknowledge, Bury, Due, Group, Later, Pause, Schedule, Verdict
+from .outcome import Position
+from .region_status import RegionStatus
+from .schedule import Acknowledge, Bury, Due, Group, Hold, Later, Pause, Schedule, Verdict
 from .store import DirectoryFiles, Files, acquire_lock, release_lock, this_process
 
 PUT_OVERHEAD_BYTES: Final = 512
@@ -45,10 +48,14 @@ WIDTH_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class OutboxStats:
-    """Count what the outbox holds. `blocked` names paused keys and tenants."""
+    """Count what the outbox holds. `blocked` names paused keys and tenants.
+
+    `held` are those of the entries that are acknowledged and not yet replicated.
+    """
 
     entries: int
     in_flight: int
+    held: int
     dead: int
     bytes: int
     oldest_sent_at_ms: int | None
@@ -82,6 +89,7 @@ class Outbox:
         # Not reentrant: `LogFile.sync` must be able to let it go.
         self._lock = threading.Condition(threading.Lock())
         self._schedule = Schedule(width_max=WIDTH_MAX)
+        self._held = Held()
         self._logs = Logs(files, self._lock, moved=self._schedule.move, lost=self._lose)
         self._log = self._logs.log
         self._dead = DeadFile(files)
@@ -101,6 +109,7 @@ class Outbox:
             return OutboxStats(
                 entries=len(entries),
                 in_flight=self._schedule.in_flight,
+                held=len(self._held),
                 dead=len(self._dead),
                 bytes=self._used_bytes(),
                 oldest_sent_at_ms=min((e.at_ms for e in entries.values()), default=None),
@@ -213,7 +222,8 @@ class Outbox:
                     letters.append(letter)
             self._logs.remove_done()
             due_ms, in_flight = self._schedule.next_due_ms(), self._schedule.in_flight
-        return Due(tuple(letters), due_ms, in_flight)
+            held = len(self._held)
+        return Due(tuple(letters), due_ms, in_flight, held)
 
     def settle(self, id: str, verdict: Verdict, *, now_ms: int, u: float) -> None:
         """Carry out what became of an entry in flight.
@@ -227,6 +237,33 @@ class Outbox:
                 self._settle(entry, verdict, now_ms, u)
                 self._logs.remove_done()
 
+    def hear(self, news: Position | RegionStatus) -> None:
+        """Take in how far a region is replicated: let go what is safe, send again what may be lost.
+
+        Raises OutboxError `outbox_corrupt` once the outbox is closed.
+        """
+        with self._reporting():
+            self._log.check_open()
+            heard = self._held.hear(news)
+            entries = self._logs.entries
+            for id, position in heard.moved:
+                if id in self._held:
+                    self._logs.hold(entries[id], position)
+            for id in heard.released:
+                self._let_go(entries[id], "ack")
+                self._note("acknowledged", id)
+            for id in heard.again:
+                self._schedule.add(self._logs.hold(entries[id], None))
+                self._note("postponed", id)
+            self._logs.remove_done()
+        if heard.released or heard.again:
+            self._wake()
+
+    def held_regions(self) -> frozenset[str]:
+        """Name the regions in which entries are held."""
+        with self._lock:
+            return self._held.regions
+
     def hurry(self) -> None:
         """End all pauses and own waits, not those that a server asked for."""
         with self._lock:
@@ -234,9 +271,10 @@ class Outbox:
             self._schedule.hurry()
 
     def letters_of(self, kid: str | None) -> list[Letter]:
-        """Read the entries that were signed with one key."""
+        """Read the entries that were signed with one key and are not acknowledged."""
         with self._lock:
-            entries = [entry for entry in self._logs.entries.values() if entry.kid == kid]
+            found = [entry for entry in self._logs.entries.values() if entry.kid == kid]
+            entries = [entry for entry in found if entry.id not in self._held]
             return [letter for entry in entries if (letter := self._logs.read(entry)) is not None]
 
     def release(self, id: str, reason: str) -> None:
@@ -278,6 +316,8 @@ class Outbox:
                 self._schedule.delivered()
                 self._schedule.resume_for(entry)
                 self._note("acknowledged", entry.id)
+            case Hold():
+                self._hold(entry, verdict, now_ms, u)
             case Bury():
                 self._schedule.delivered()
                 self._bury(entry, verdict, now_ms)
@@ -287,6 +327,21 @@ class Outbox:
             case Later():
                 self._schedule.postpone(entry.id, verdict, now_ms, u)
                 self._note("postponed", entry.id)
+
+    def _hold(self, entry: Entry, verdict: Hold, now_ms: int, u: float) -> None:
+        """Keep an acknowledged entry until it is replicated, if it is not already (11.27)."""
+        match self._held.fate(verdict.position):
+            case Fate.COVERED:
+                self._settle(entry, Acknowledge(verdict.status), now_ms, u)
+            case Fate.PASSED:  # the answer is older than what others said of its stream
+                self._settle(entry, Later(endpoint_down=False), now_ms, u)
+            case Fate.OPEN:
+                self._logs.hold(entry, verdict.position)
+                self._held.add(entry.id, verdict.position)
+                self._schedule.drop(entry.id)
+                self._schedule.delivered()
+                self._schedule.resume_for(entry)
+                self._note("outbox_held", entry.id)
 
     def _bury(self, entry: Entry, verdict: Bury, now_ms: int) -> None:
         letter = self._logs.read(entry)
@@ -314,6 +369,7 @@ class Outbox:
     def _let_go(self, entry: Entry, t: str, **facts: str) -> None:
         self._logs.release(entry, t, **facts)
         self._schedule.drop(entry.id)
+        self._held.discard(entry.id)
 
     def _drop_dead(self, id: str, reason: str) -> None:
         """Remove a dead letter.
@@ -341,7 +397,10 @@ class Outbox:
         self._logs.take_over(found, logs)
         self._recover_dead(found)
         for _, entry in sorted(self._logs.entries.items()):
-            self._schedule.add(entry)
+            if entry.hold is None:
+                self._schedule.add(entry)
+            else:
+                self._held.add(entry.id, entry.hold)
         if found.corrupt:
             self._corrupt, self._unreadable = found.corrupt, found.unreadable
             log.warning(
