@@ -33,6 +33,7 @@ from tools.steps import (  # noqa: E402 - found by the line above
     npm,
     on_arm64,
     others,
+    postgres_programs,
     pytest,
     require,
     runtimes,
@@ -58,9 +59,11 @@ SAMPLES = [
 
 SERVICES = {
     "chromium": "chromium",
+    "haproxy": "haproxy",
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
     "qemu-aarch64-static": "qemu-user-static",
+    "redis-server": "redis-server",
 }
 """Commands that `nox -t services` needs, and the Debian packages that hold them."""
 
@@ -93,7 +96,7 @@ def tests(session: nox.Session) -> None:
     testees(session)  # the demo sends through all three SDKs
     session.run("coverage", "erase", silent=True)
     server = "reference-server/tests"
-    shells = (f"--ignore={server}/core", f"--ignore={server}/services")
+    shells = [f"--ignore={server}/{part}" for part in ("core", "drills", "services")]
     require(
         session,
         pytest(session, "spec/tests"),
@@ -204,6 +207,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def drills(session: nox.Session) -> None:
+    """Regions as processes that are killed, cut off and healed, each drill in its short form."""
+    install(session, "tests")
+    session.env["FLK_DRILLS"] = session.posargs[0] if session.posargs else "short"
+    require(session, pytest(session, "reference-server/tests/drills", "-s"))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Documents: the README, the guides and the samples do what they say; api.txt is fresh."""
     install(session, "tests")
@@ -294,13 +305,15 @@ def fuzz_http(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["services"])
 def services(session: nox.Session) -> None:
-    """What needs Debian packages and root: browser pages, a full disk, arm64, Deno and Bun."""
+    """What needs Debian packages and root: Redis, PostgreSQL, HAProxy, pages, disks, arm64."""
     missing = sorted({SERVICES[name] for name in SERVICES if shutil.which(name) is None})
+    if not postgres_programs():
+        missing.append("postgresql")
     if missing:
         session.error(f"missing Debian packages: apt-get install {' '.join(missing)}")
     if os.geteuid() != 0:
         session.error("mounting a small disk needs root; .ci/run says how")
-    install(session, "tests")
+    install(session, "tests", "services")
     testees(session)
     runtimes(session)
     require(

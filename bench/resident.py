@@ -12,8 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fractal_lba_server.core.facts import Stored
-from fractal_lba_server.core.ingest import Apply
+from fractal_lba_server.core.first_write import Apply, Origin, Stored
 from fractal_lba_server.core.segment import GENESIS, Header
 from fractal_lba_server.store.data_dir import DataDir
 from fractal_lba_server.store.sqlite import Index
@@ -29,11 +28,12 @@ def fill(path: Path, ids: int) -> dict[str, Any]:
     index = Index(data.index)
     start = time.perf_counter()
     outcome = b'{"accepted":true,"escalated":false,"pad":"' + b"x" * 215 + b'"}'
+    origin = Origin("loc", "open", data.region_epoch)
     for first in range(0, ids, ROWS):
         index.apply(
             Apply(
                 (records.TENANT, sha256(b"resident %d" % number).hexdigest()),
-                Stored(number + 1, "0" * 64, 200, outcome),
+                Stored(number + 1, "0" * 64, 200, outcome, origin, number),
                 "h1",
             )
             for number in range(first, min(first + ROWS, ids))

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / ".nox" / "dist"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 EXTRAS = "cli,ed25519,fast,httpx,signals"
+SERVER_EXTRAS = "postgres,redis,tiers"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEWEST = "3.14"
 HANG_S = 300
@@ -80,7 +81,9 @@ def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -
     """Install the wheels with every extra, and what the groups of pyproject.toml name."""
     sdk, server, harness = wheels(session)
     needed = [requirement for group in groups for requirement in GROUPS[group]]
-    session.install(*options, f"{sdk}[{EXTRAS}]", server, f"{harness}[all]", *needed)
+    session.install(
+        *options, f"{sdk}[{EXTRAS}]", f"{server}[{SERVER_EXTRAS}]", f"{harness}[all]", *needed
+    )
     session.install("--no-deps", *GROUPS["data"])
 
 
@@ -97,6 +100,13 @@ def require(session: nox.Session, *passed: bool) -> None:
     """Fail the session unless everything in it passed."""
     if not all(passed):
         session.error(f"{passed.count(False)} of {len(passed)} steps failed, see above")
+
+
+def postgres_programs() -> Path | None:
+    """Find the folder of a PostgreSQL's own programs, which Debian keeps off the path."""
+    kept = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    found = shutil.which("initdb") or (str(kept[-1]) if kept else None)
+    return Path(found).parent if found else None
 
 
 def pytest(session: nox.Session, *arguments: str, cover: str = "") -> bool:

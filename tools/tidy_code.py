@@ -19,8 +19,9 @@ TABLES = ("golden/oracle/suites/",)
 """Where each line is a case of a vector file."""
 
 PURE_SDK = (
-    "batch", "boxes", "call", "canonical", "endpoints", "errors", "estimate", "http", "ids",
-    "keys", "merkle", "outbox", "outcome", "record", "retry", "secret", "sign",
+    "batch", "boxes", "call", "canonical", "endpoints", "errors", "estimate", "held", "http",
+    "ids", "keys", "merkle", "outbox", "outcome", "record", "region_status", "retry", "ring",
+    "secret", "sign",
 )  # fmt: skip
 """Modules of the SDK that reach no clock, chance, socket or file."""
 
@@ -78,7 +79,7 @@ OWNED = (
     OwnedRule("Theil-Sen", f"{SDK}estimate.py", frozenset({"theil_sen", "median_slope"})),
     OwnedRule("identity", f"{SDK}ids.py", frozenset({"derive_pcs_id", "content_digest"})),
     OwnedRule("Retry-After", f"{SDK}retry.py", frozenset({"parse_retry_after"})),
-    OwnedRule("hash ring", f"{CORE}ring.py", frozenset({"ring_hash", "hash_point"})),
+    OwnedRule("hash ring", f"{SDK}ring.py", frozenset({"ring_hash", "hash_point"})),
 )  # fmt: skip
 
 OWNED_APART = ("golden/", "tools/", "conformance/")

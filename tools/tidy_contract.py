@@ -14,8 +14,14 @@ from typing import Any
 
 from tools.tidy_tree import LIBRARIES, ORACLE, SERVER, Finding, Source, Tree
 
+PAGES = (
+    "canonical", "dedup", "drills", "formats", "reconcile", "retry", "ring", "roles", "shipping",
+    "tiers",
+)  # fmt: skip
+"""The normative pages, whose sentences have numbers."""
+
 CITED = re.compile(
-    r"\b(canonical|retry|formats)(?:\.md)?`?,?(?: sentences?)? (?=\d)"
+    rf"\b({'|'.join(PAGES)})(?:\.md)?`?,?(?: sentences?)? (?=\d)"
     r"((?:\d+(?:\.\d+)*(?:\(\d+\))*(?:-(?:\d+|\(\d+\)))?(?:, | and )?)+)"
 )
 ONE = re.compile(r"(\d+(?:\.\d+)*)((?:\(\d+\))*)(?:-(\(\d+\)|\d+))?")
@@ -43,7 +49,7 @@ def cited(text: str) -> Iterator[tuple[str, str]]:
 
 def sentence_numbers(tree: Tree) -> Iterator[Finding]:
     """Find citations of sentences that `spec/` does not state."""
-    pages = {name: tree.get(f"spec/{name}.md") for name in ("canonical", "retry", "formats")}
+    pages = {name: tree.get(f"spec/{name}.md") for name in PAGES}
     known = {name: stated(page.text) if page else set() for name, page in pages.items()}
     for source in tree.own:
         if source.path.startswith("tools/"):

@@ -163,6 +163,12 @@ _SOURCES = [str(Path(package).parents[1]) for package in (
 )]  # fmt: skip
 
 
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment of a process that runs what is tested here."""
+    path = os.pathsep.join([*_SOURCES, str(Path(__file__).parent)])
+    return {**os.environ, "PYTHONPATH": path, **(more or {})}
+
+
 class ServerProcess:
     """Runs `flk-server serve` with the files of one folder, on ports that the system chooses."""
 
@@ -172,8 +178,7 @@ class ServerProcess:
     ) -> None:  # fmt: skip
         self.home = home
         self._command = [sys.executable, *arguments, "serve", "--config", str(home / "flk.yaml")]
-        path = os.pathsep.join([*_SOURCES, str(Path(__file__).parent)])
-        self._environ = {**os.environ, "PYTHONPATH": path, **(environ or {})}
+        self._environ = environment(environ)
         self._log = home / "stderr.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = self.admin_port = 0
@@ -225,6 +230,16 @@ class ServerProcess:
         """End it with SIGKILL, as a crash does."""
         self.process.kill()
         self.wait()
+
+    @property
+    def has_started(self) -> bool:
+        """Tell whether a process was ever started here."""
+        return self._process is not None
+
+    def end(self) -> None:
+        """End it at once if it still runs."""
+        if self.process.poll() is None:
+            self.kill()
 
     def stop(self) -> int:
         """End it with SIGTERM; give the exit status."""

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from fractal_lba.errors import ConfigError
 from fractal_lba.keyfile import read_key_file, read_token_file
 from fractal_lba_server.cli_tenants import kids_of_data, tenants
-from fractal_lba_server.core.facts import Stored, write_facts
-from fractal_lba_server.core.ingest import Apply
+from fractal_lba_server.core.facts import write_facts
+from fractal_lba_server.core.first_write import Apply, Origin, Stored
 from fractal_lba_server.core.segment import encode_frame
 from fractal_lba_server.store.sqlite import Index
 from fractal_lba_server.store.wal import Wal
@@ -248,8 +248,9 @@ def data(tmp_path: Path) -> Path:
     place = tmp_path / "data"
     stream = place / "wal" / "open"
     stream.mkdir(parents=True)
+    (place / "region.json").write_text('{"region": "loc", "region_epoch": 1}')
     index = Index(place / "index.sqlite")
-    applied = Stored(1, "0" * 64, 200, b"{}")
+    applied = Stored(1, "0" * 64, 200, b"{}", Origin("loc", "open", 1), 1)
     index.apply([Apply(("acme", "a" * 64), applied, "acme-1")])
     index.close()
     wal = Wal(stream, notify=lambda _: None, applied_seq=0)

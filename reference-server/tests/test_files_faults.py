@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fault_files import DiskFiles, PowerCutError
 
-from fractal_lba_server.core.ingest import FramesLost, FrameSynced, SpaceReturned
+from fractal_lba_server.core.ingest_events import FramesLost, FrameSynced, SpaceReturned
 from fractal_lba_server.core.segment import encode_frame
 from fractal_lba_server.store import wal as wal_module
 from fractal_lba_server.store.wal import Wal, WalFailed, read_frames

@@ -22,12 +22,13 @@ from fractal_lba.errors import ConfigError
 from fractal_lba_server import server
 from fractal_lba_server.config import load_config
 from fractal_lba_server.core.facts import write_facts
-from fractal_lba_server.core.ingest import FrameSynced
+from fractal_lba_server.core.ingest_events import Answer, FrameSynced
 from fractal_lba_server.core.segment import encode_frame
 from fractal_lba_server.logs import Log
 from fractal_lba_server.net.protocol import Reply, Request, WireLimits
+from fractal_lba_server.own_streams import catch_up
 from fractal_lba_server.server import Region
-from fractal_lba_server.store.data_dir import DataDir, write_durably
+from fractal_lba_server.store.data_dir import DataDir, StreamDir, write_durably
 from fractal_lba_server.store.ring import RingLog
 from fractal_lba_server.store.sqlite import Index
 from fractal_lba_server.store.wal import (
@@ -88,8 +89,8 @@ def test_index_takes_no_rows_with_a_gap(tmp_path: Path) -> None:
     for batch in ([row(3), row(5)], [row(4)]):
         with pytest.raises(ValueError, match="gap"):
             index.apply(batch)
-    assert index.applied_seq == 2
-    assert index.apply([row(2), row(3)]) == 3
+    assert index.applied("loc", "open") == 2
+    assert index.apply([row(2), row(3)]) == 2
     assert index.lookup(row(3).key) == row(3).stored
     index.close()
 
@@ -114,8 +115,8 @@ def test_replay_keeps_what_stands_before_damage(tmp_path: Path) -> None:
     path.write_bytes(data)
     index = Index(tmp_path / "index.sqlite")
     with pytest.raises(WalCorruptError):
-        server.catch_up(index, tmp_path / "wal")
-    assert index.applied_seq == 2
+        catch_up(index, [StreamDir("loc", "open", tmp_path / "wal")], rank=lambda region: 0)
+    assert index.applied("loc", "open") == 2
     index.close()
 
 
@@ -349,7 +350,7 @@ def test_one_record_that_breaks_the_machine_holds_up_no_other(tmp_path: Path) ->
                 driver.submit(answers.append, body)
             await until(lambda: len(answers) == 3)
             assert len(failed) == 1
-            return sorted(answer.stored.status for answer in answers if hasattr(answer, "stored"))
+            return sorted(answer.stored.status for answer in answers if isinstance(answer, Answer))
 
     assert asyncio.run(run()) == [200, 200]
 

@@ -387,7 +387,15 @@ def test_outcome_is_read_with_a_token_of_its_tenant_only(server: ServerProcess) 
     assert other.problem["detail"] == unknown.problem["detail"]
 
 
-@pytest.mark.parametrize("path", ["/v1/pcs/" + "a" * 64, "/v1/tenants/self", "/v1/pcs/x"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/pcs/" + "a" * 64,
+        "/v1/tenants/self",
+        "/v1/region/status",
+        "/v1/pcs/x",
+    ],
+)
 @pytest.mark.parametrize(
     "authorization",
     [None, "", "Bearer", "Bearer ", "Basic " + ACME_TOKEN, "Bearer " + "x" * 43,
@@ -440,6 +448,7 @@ ROUTES = [
     ("/v1/pcs/batch", "POST"),
     ("/v1/pcs/" + "a" * 64, "GET"),
     ("/v1/tenants/self", "GET"),
+    ("/v1/region/status", "GET"),
     ("/health", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
@@ -456,7 +465,16 @@ def test_other_method_is_405(server: ServerProcess, path: str, right: str, metho
     assert reply.headers["allow"] == right
 
 
-@pytest.mark.parametrize("path", ["/health", "/healthz", "/readyz", "/v1/tenants/self"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/health",
+        "/healthz",
+        "/readyz",
+        "/v1/tenants/self",
+        "/v1/region/status",
+    ],
+)
 def test_head_is_get_without_a_body(server: ServerProcess, path: str) -> None:
     authorization = {"authorization": f"Bearer {ACME_TOKEN}"}
     whole = ask(server.port, "GET", path, None, authorization)

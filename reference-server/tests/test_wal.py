@@ -19,7 +19,7 @@ from fault_files import GatedFiles
 from region import HANG_S, wait_until
 
 from fractal_lba.merkle import MerkleRoot
-from fractal_lba_server.core.ingest import FramesLost, FrameSynced, SpaceReturned
+from fractal_lba_server.core.ingest_events import FramesLost, FrameSynced, SpaceReturned
 from fractal_lba_server.core.segment import (
     FOOTER_BYTES,
     GENESIS,

@@ -28,6 +28,7 @@ PUBLIC_OPERATIONS = {
     ("/v1/pcs/batch", "post"),
     ("/v1/pcs/{pcs_id}", "get"),
     ("/v1/tenants/self", "get"),
+    ("/v1/region/status", "get"),
     ("/health", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),
@@ -110,7 +111,10 @@ def test_public_operations_are_those_of_the_product() -> None:
 
 def test_administration_is_not_public() -> None:
     admin = {path for path, _, _ in operations(ADMIN)}
-    assert admin == {"/metrics", "/admin/drain", "/admin/reload"}
+    orders = {
+        f"/admin/region/{name}" for name in ("status", "drain", "promote", "fence", "failback")
+    }
+    assert admin == {"/metrics", "/admin/drain", "/admin/reload"} | orders
     assert not admin & {path for path, _, _ in operations(PUBLIC)}
 
 

@@ -257,8 +257,8 @@ def test_server_file(members: dict[str, Any], valid: bool) -> None:
 
 def test_settings_of_the_server_file_are_the_decided_ones() -> None:
     assert list(load("schemas/flk.json")["properties"]) == [
-        "listen", "admin_listen", "data", "region", "tls", "limits", "wal", "store",
-        "tenants_file", "policy_file", "cors",
+        "listen", "admin_listen", "admin_token_file", "data", "region", "tls", "limits", "wal", "store",
+        "regions_file", "node", "peers", "arbiter", "dedup", "tiers", "tenants_file", "policy_file", "cors",
     ]  # fmt: skip
 
 

@@ -18,7 +18,13 @@ from typing import Any
 import click
 
 from . import __version__
+from .cli_arbiter import arbiter, checker
+from .cli_dedup import dedup
+from .cli_drill import drill
+from .cli_reconcile import reconcile
+from .cli_region import region
 from .cli_tenants import tenants
+from .cli_tiers import tiers
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,6 +34,13 @@ def main() -> None:
 
 
 main.add_command(tenants)
+main.add_command(reconcile)
+main.add_command(region)
+main.add_command(arbiter)
+main.add_command(checker)
+main.add_command(dedup)
+main.add_command(tiers)
+main.add_command(drill)
 
 
 @main.command()
@@ -128,20 +141,36 @@ def wal() -> None:
     """Look into the write-ahead log."""
 
 
+wal.add_command(fsck, "fsck")
+wal.add_command(fsck, "verify")
+
+
 @wal.command()
 @_DATA
 @click.option("--from", "first_seq", type=click.IntRange(1), default=1, help="First number.")
 @click.option("--limit", type=click.IntRange(1), help="Most frames to print.")
 @click.option("--body", is_flag=True, help="Print the records as well.")
-def dump(data: Path, first_seq: int, limit: int | None, body: bool) -> None:
+@click.option("--stream", default="open", help="PLACEMENT, or REGION/PLACEMENT of a mirror.")
+def dump(data: Path, first_seq: int, limit: int | None, body: bool, stream: str) -> None:
     """Print the frames of the log, one JSON object per line."""
     from .offline import describe
-    from .store.wal import read_frames
+    from .store.stream import stream_facts
 
     with _opened(data) as opened:
-        frames = read_frames(opened.wal, first_seq)
-        for path, frame in itertools.islice(frames, limit):
-            click.echo(json.dumps(describe(frame, path, body=body), ensure_ascii=False))
+        region, placement = _stream_of(stream, opened.region)
+        known = {(one.region, one.placement): one.path for one in opened.streams()}
+        if (region, placement) not in known:
+            _refuse(f"{data}: holds no stream {region}/{placement}")
+        path = known[region, placement]
+        frames = stream_facts(path, region=region, placement=placement, first_seq=first_seq)
+        for file, frame, facts in itertools.islice(frames, limit):
+            click.echo(json.dumps(describe(frame, facts, file, body=body), ensure_ascii=False))
+
+
+def _stream_of(text: str, region: str) -> tuple[str, str]:
+    """Read `<region>/<placement>`, or a placement of this region."""
+    first, slash, rest = text.partition("/")
+    return (first, rest) if slash else (region, first)
 
 
 @main.command()
@@ -150,7 +179,8 @@ def dump(data: Path, first_seq: int, limit: int | None, body: bool) -> None:
 @_AS_JSON
 def replay(data: Path, rebuild: bool, as_json: bool) -> None:
     """Bring the index up to the log. Outcomes are those of the log, never computed again."""
-    from .server import catch_up
+    from .own_streams import catch_up
+    from .regions_file import kept_rank
     from .store.sqlite import Index
 
     with _opened(data) as opened:
@@ -161,12 +191,15 @@ def replay(data: Path, rebuild: bool, as_json: bool) -> None:
         started = time.perf_counter()
         show = sys.stderr.isatty() and not as_json
         applied = catch_up(
-            index, opened.wal, report=lambda seq: click.echo(f"{seq}", err=True) if show else None
+            index,
+            opened.streams(),
+            rank=kept_rank(opened.path),
+            report=lambda seq: click.echo(f"{seq}", err=True) if show else None,
         )
         seconds = time.perf_counter() - started
         result = {
             "applied": applied,
-            "last_seq": index.applied_seq,
+            "last_seq": sum(index.applied(one.region, one.placement) for one in opened.streams()),
             "seconds": round(seconds, 3),
         }
         index.close()
@@ -177,6 +210,9 @@ def replay(data: Path, rebuild: bool, as_json: bool) -> None:
                 f"applied {applied} outcomes in {seconds:.1f} s; the index holds numbers up to "
                 f"{result['last_seq']}"
             )
+
+
+wal.add_command(replay, "replay")
 
 
 def _overrides(given: dict[str, Any]) -> dict[str, Any]:

@@ -150,19 +150,23 @@ def kids_of_data(data: Path) -> frozenset[str]:
     The index knows the kids of what it has applied; the log is read for the rest. Raises
     ConfigError if it is no data directory, or the log is damaged.
     """
-    from .core.facts import read_facts
+    from .store.data_dir import streams_in
     from .store.sqlite import Index
-    from .store.wal import WalCorruptError, read_frames
+    from .store.stream import stream_facts
+    from .store.wal import WalCorruptError
 
     if not (data / "index.sqlite").is_file():
         raise ConfigError("config_invalid", f"{data}: not a data directory of flk-server")
     index = Index(data / "index.sqlite")
-    kids, applied_seq = set(index.kids), index.applied_seq
+    kids = set(index.kids)
+    streams = [(one, index.applied(one.region, one.placement)) for one in streams_in(data)]
     index.close()
-    for stream in sorted((data / "wal").iterdir()):
+    for (region, placement, path), applied in streams:
         try:
-            for _, frame in read_frames(stream, applied_seq + 1):
-                kids.add(read_facts(frame).kid)
+            for _, _, facts in stream_facts(
+                path, region=region, placement=placement, first_seq=applied + 1
+            ):
+                kids.add(facts.kid)
         except WalCorruptError as error:
             # The end of the open segment may be a frame that is being written just now.
             if error.path.suffix != ".open":

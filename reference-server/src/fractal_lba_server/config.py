@@ -25,7 +25,9 @@ from .yaml_document import Document, read_document
 PORT_MAX = 65_535
 
 _PATHS = (
-    ("data",), ("tenants_file",), ("policy_file",),
+    ("data",), ("admin_token_file",), ("tenants_file",), ("policy_file",), ("regions_file",),
+    ("tiers", "policy_file"),
+    ("peers", "cert"), ("peers", "key"), ("peers", "ca"), ("peers", "region_key"),
     ("tls", "cert"), ("tls", "key"), ("tls", "client_ca"),
 )  # fmt: skip
 
@@ -99,6 +101,49 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Peers:
+    """Shape what goes between regions; without `cert` it goes over loopback."""
+
+    listen: Address | None
+    cert: Path | None
+    key: Path | None
+    ca: Path | None
+    region_key: Path | None
+    objects: str | None
+    batch_bytes: int
+    replicated_wait_ms: int
+    cut_off_ms: int
+    compare_interval_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arbiter:
+    """Name who grants leases; None: nobody, and only an operator promotes."""
+
+    url: str | None
+    ttl_ms: int
+    renew_ms: int
+    max_drift_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """Name the control store of the dedup shards; None: the index decides alone."""
+
+    control: str | None
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """Name where outcomes are kept beside the index; without a policy file it keeps all."""
+
+    policy_file: Path | None
+    hot: str
+    cold: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cors:
     """Name the origins whose pages may submit."""
 
@@ -111,12 +156,19 @@ class Config:
 
     listen: Address
     admin_listen: Address | None
+    admin_token_file: Path | None
     data: Path
     region: str
     tls: Tls
     limits: Limits
     wal: Wal
     store: Store
+    regions_file: Path | None
+    node: str
+    peers: Peers
+    arbiter: Arbiter
+    dedup: Dedup
+    tiers: Tiers
     tenants_file: Path | None
     policy_file: Path | None
     cors: Cors
@@ -233,6 +285,7 @@ def _config_of(value: Mapping[str, Any]) -> Config:
     return Config(
         listen=_address(value["listen"]),
         admin_listen=None if admin is None else _address(admin),
+        admin_token_file=_path(value["admin_token_file"]),
         data=Path(value["data"]),
         region=value["region"],
         tls=Tls(
@@ -247,7 +300,23 @@ def _config_of(value: Mapping[str, Any]) -> Config:
         tenants_file=_path(value["tenants_file"]),
         policy_file=_path(value["policy_file"]),
         cors=Cors(tuple(value["cors"]["allowed_origins"])),
+        regions_file=_path(value["regions_file"]),
+        node=value["node"],
+        peers=_peers(value["peers"]),
+        arbiter=Arbiter(**value["arbiter"]),
+        dedup=Dedup(value["dedup"]["control"], tuple(value["dedup"]["nodes"])),
+        tiers=Tiers(
+            policy_file=_path(value["tiers"]["policy_file"]),
+            hot=value["tiers"]["hot"],
+            cold=value["tiers"]["cold"],
+        ),
     )
+
+
+def _peers(value: Mapping[str, Any]) -> Peers:
+    paths = {name: _path(value[name]) for name in ("cert", "key", "ca", "region_key")}
+    listen = None if value["listen"] is None else _address(value["listen"])
+    return Peers(**{**value, **paths, "listen": listen})
 
 
 def _address(text: str) -> Address:
@@ -271,14 +340,39 @@ def _combination_faults(config: Config) -> Iterator[Fault]:
             "reachable from elsewhere without TLS",
             "set tls.cert and tls.key, or tls.behind_proxy: true where a proxy ends TLS",
         )
+    yield from _peer_faults(config)
     admin = config.admin_listen
     if admin is None:
         return
-    if not (admin.is_loopback or tls.client_ca is not None):
+    has_token = config.admin_token_file is not None and tls.cert is not None
+    if not (admin.is_loopback or tls.client_ca is not None or has_token):
         yield Fault(
             "/admin_listen",
             "reachable from elsewhere without client certificates",
-            "set tls.client_ca, or listen on 127.0.0.1",
+            "set tls.client_ca, or admin_token_file with tls.cert, or listen on 127.0.0.1",
         )
     if admin.port != 0 and admin == config.listen:
         yield Fault("/admin_listen", "the same address as listen", "choose another port")
+
+
+def _peer_faults(config: Config) -> Iterator[Fault]:
+    """Check that whoever ships its log can sign it, and does not do so in the open."""
+    peers = config.peers
+    if config.node and config.dedup.control is None:
+        yield Fault("/dedup/control", "missing", "processes of one region share dedup shards")
+    if config.dedup.control is not None and config.tiers.policy_file is not None:
+        yield Fault("/tiers", "dedup shards answer from their rows alone", "leave one of them out")
+    if config.node and peers.listen is not None:
+        yield Fault("/node", "a region of several processes ships nothing", "leave one of them out")
+    if peers.listen is None:
+        return
+    if config.regions_file is None:
+        yield Fault("/regions_file", "missing", "peers.listen needs the list of regions")
+    if peers.region_key is None:
+        yield Fault("/peers/region_key", "missing", "make one: flk-server region keys new")
+    if not (peers.listen.is_loopback or peers.cert is not None):
+        yield Fault(
+            "/peers/listen",
+            "reachable from elsewhere without TLS",
+            "set peers.cert, peers.key and peers.ca, or listen on 127.0.0.1",
+        )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import sqlite3
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,13 +20,21 @@ from typing import Any
 from fractal_lba.errors import SignatureError
 from fractal_lba.sign import check_signature
 
-from .core import ingest as machine
+from .core import ingest_events as events
+from .core.facts import Facts
+from .core.first_write import Apply, Key
+from .core.ingest import Ingest
+from .core.streams import Refusal
+from .lookups import IndexLookups, Lookups
 from .store.ring import RingLog
 from .store.sqlite import Index
 from .store.view import View
-from .store.wal import Wal, WalFailed
+from .store.wal import Wal, WalEvent, WalFailed
 
-Reply = Callable[[machine.Answer | machine.Refuse], None]
+Result = events.Answer | events.Refuse
+Reply = Callable[[Result], None]
+Merged = Callable[[tuple[int, ...]], None]
+Forget = Callable[[Sequence[Key]], Awaitable[None]]
 
 log = logging.getLogger("fractal_lba_server.ingest")
 
@@ -44,7 +52,8 @@ class Driver:
         rejects: RingLog | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._index = index
+        self.lookups: Lookups = IndexLookups(index, self.feed)
+        """Where ids are looked up; another kind takes its place before the first request."""
         self._pool = pool
         self._on_failure = on_failure
         self._inbox = inbox
@@ -53,25 +62,35 @@ class Driver:
         self._now_ns = now_ns
         self._loop = asyncio.get_running_loop()
         self._tokens = itertools.count(1)
-        self._replies: dict[machine.Token, Reply] = {}
-        self._arrived: list[machine.BodyReceived] = []
-        self._frames: list[tuple[int, bytes]] = []
+        self._replies: dict[events.Token, Reply] = {}
+        self._arrived: list[events.BodyReceived] = []
+        self._frames: dict[str, list[tuple[int, bytes]]] = {}
+        self._merges: dict[events.Token, Merged] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.forget: Forget | None = None
+        """Makes faster tiers forget ids; None where there are none."""
+        self._replaced: list[Key] = []
+        self._forgetting: deque[events.ViewApplied] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
         self._carriers: dict[type, Callable[[Any], None]] = {
-            machine.Answer: self._answer,
-            machine.Refuse: self._answer,
-            machine.Append: self._append,
-            machine.Ask: self._ask,
-            machine.CheckSignature: self._check_signature,
-            machine.Apply: self._apply,
+            events.Answer: self._answer,
+            events.Refuse: self._answer,
+            events.Append: self._append,
+            events.Ask: self._ask,
+            events.CheckSignature: self._check_signature,
+            Apply: self._apply,
+            events.OpenEpoch: self._open_epoch,
+            events.Release: self._release,
+            events.PeerMerged: self._peer_merged,
+            events.SetTimer: self._set_timer,
         }
 
-    def bind(self, core: machine.Ingest, wal: Wal, view: View) -> None:
-        """Name the machine, and the log and the view whose threads speak through `from_thread`."""
+    def bind(self, core: Ingest, wals: Mapping[str, Wal], view: View) -> None:
+        """Name the machine, and the logs and the view whose threads speak through `from_thread`."""
         self.core = core
-        self._wal = wal
+        self._wals = wals
         self._view = view
 
     # --- in
@@ -79,6 +98,46 @@ class Driver:
     def from_thread(self, event: object) -> None:
         """Take an event from another thread."""
         self._loop.call_soon_threadsafe(self.feed, event)
+
+    def fail_from_thread(self, reason: str) -> None:
+        """End the process, from another thread: nothing is certain now."""
+        self._loop.call_soon_threadsafe(self._fail, reason)
+
+    def rows_replaced(self, keys: list[Key]) -> None:
+        """Note, in the view's thread, whose outcomes the index has replaced."""
+        if keys:
+            self._replaced += keys
+
+    def from_view(self, event: events.ViewApplied) -> None:
+        """Take an event from the view's thread."""
+        self._loop.call_soon_threadsafe(self._view_applied, event)
+
+    def _view_applied(self, event: events.ViewApplied) -> None:
+        """Say that rows are in the index, once no faster tier holds what they replaced."""
+        if self.forget is None or not (self._replaced or self._forgetting):
+            self.feed(event)
+            return
+        self._forgetting.append(event)
+        if len(self._forgetting) == 1:
+            self._forget_task = asyncio.ensure_future(self._forget_all(self.forget))
+
+    async def _forget_all(self, forget: Forget) -> None:
+        while self._forgetting:
+            keys, self._replaced = self._replaced, []
+            await forget(keys)
+            self.feed(self._forgetting.popleft())
+
+    def from_log(self, placement: str, event: WalEvent) -> None:
+        """Take an event from the thread of one stream's log."""
+        if not isinstance(event, WalFailed):
+            event = event._replace(placement=placement)
+        self._loop.call_soon_threadsafe(self.feed, event)
+
+    def take_peer_frames(self, frames: tuple[Facts, ...], merged: Merged) -> None:
+        """Let frames of another region meet what stands here; `merged` is told which lost."""
+        token = next(self._tokens)
+        self._merges[token] = merged
+        self.feed(events.PeerFrames(token, frames))
 
     def feed(self, event: object) -> None:
         """Give the machine an event, and carry out what it says."""
@@ -91,13 +150,13 @@ class Driver:
     def submit(self, reply: Reply, body: bytes, **facts: Any) -> None:
         """Submit one record; `reply` is called once, now or later."""
         if self._failed:
-            reply(machine.Refuse(0, "unavailable", "the write-ahead log failed"))
+            reply(events.Refuse(0, "unavailable", "the write-ahead log failed"))
             return
         if not self._arrived:
             self._loop.call_soon(self._take_arrived)
         if self._rejects is not None:
             reply = partial(self._keep_refused, reply, body)
-        self._arrived.append(machine.BodyReceived(self._token(reply), body, **facts))
+        self._arrived.append(events.BodyReceived(self._token(reply), body, **facts))
 
     def _take_arrived(self) -> None:
         """Decide about all that one turn of the loop has read.
@@ -111,7 +170,7 @@ class Driver:
             return
         self._decide_all(arrived)
 
-    def _decide_all(self, arrived: list[machine.BodyReceived]) -> None:
+    def _decide_all(self, arrived: list[events.BodyReceived]) -> None:
         undecided = iter(arrived)
         event = None
         try:
@@ -120,11 +179,11 @@ class Driver:
             event = None
         finally:
             if event is not None:  # a defect, which costs one record its answer and no other
-                refusal = machine.Refuse(event.token, "unavailable", "the record is undecided")
+                refusal = events.Refuse(event.token, "unavailable", "the record is undecided")
                 self._answer(refusal)
                 self._loop.call_soon(self._decide_all, list(undecided))
 
-    def _keep_arrived(self, arrived: list[machine.BodyReceived]) -> None:
+    def _keep_arrived(self, arrived: list[events.BodyReceived]) -> None:
         """Make raw bodies durable before anybody reads them (`wal.before_parse`)."""
         assert self._inbox is not None
         try:
@@ -134,17 +193,15 @@ class Driver:
         except OSError as error:
             log.error("the inbox cannot be written: %s", error)
             for event in arrived:
-                refusal = machine.Refuse(event.token, "unavailable", "the inbox is not writable")
+                refusal = events.Refuse(event.token, "unavailable", "the inbox is not writable")
                 self._loop.call_soon_threadsafe(self._answer, refusal)
             return
         self._loop.call_soon_threadsafe(self._decide_all, arrived)
 
-    def _keep_refused(
-        self, reply: Reply, body: bytes, result: machine.Answer | machine.Refuse
-    ) -> None:
+    def _keep_refused(self, reply: Reply, body: bytes, result: Result) -> None:
         """Keep the body of a refused record, for people to look at (`wal.rejects_bytes`)."""
         assert self._rejects is not None
-        if type(result) is machine.Refuse and result.code != "unavailable":
+        if type(result) is events.Refuse and result.code != "unavailable":
             try:
                 self._rejects.append([body], received_ns=self._now_ns(), sync=False)
             except OSError as error:
@@ -153,13 +210,24 @@ class Driver:
 
     def read(self, reply: Reply, tenant: str, pcs_id: str) -> None:
         """Ask for an outcome; `reply` is called once, now or later."""
-        self.feed(machine.ReadRequested(self._token(reply), tenant, pcs_id))
+        self.feed(events.ReadRequested(self._token(reply), tenant, pcs_id))
 
     def closed(self) -> str | None:
         """Say why no record is taken now, or None."""
-        if self._failed:
-            return "the write-ahead log failed"
-        return self.core.closed(self._now_ns())
+        refusal = self.refusal()
+        return None if refusal is None else refusal.message
+
+    def refusal(self) -> Refusal | None:
+        """Say with which code no record is taken now, or None."""
+        reason = "the write-ahead log failed" if self._failed else self.lookups.closed()
+        if reason is not None:
+            return Refusal("unavailable", reason)
+        return self.core.refusal(self._now_ns())
+
+    @property
+    def waiting(self) -> int:
+        """Count the requests that have no answer yet."""
+        return len(self._replies)
 
     async def finished(self) -> None:
         """Wait until every request that was taken has its answer."""
@@ -173,7 +241,7 @@ class Driver:
 
     # --- out
 
-    def _answer(self, effect: machine.Answer | machine.Refuse) -> None:
+    def _answer(self, effect: Result) -> None:
         reply = self._replies.pop(effect.token, None)
         if reply is None:  # it had its answer when the log failed
             return
@@ -181,35 +249,47 @@ class Driver:
             self._idle.set()
         reply(effect)
 
-    def _append(self, effect: machine.Append) -> None:
+    def _append(self, effect: events.Append) -> None:
         if not self._frames:
             self._loop.call_soon(self._flush)
-        self._frames.append((effect.seq, effect.frame))
+        self._frames.setdefault(effect.placement, []).append((effect.seq, effect.frame))
 
     def _flush(self) -> None:
-        frames, self._frames = self._frames, []
-        self._wal.append(frames)
+        waiting, self._frames = self._frames, {}
+        for placement, frames in waiting.items():
+            self._wals[placement].append(frames)
 
-    def _ask(self, effect: machine.Ask) -> None:
-        try:
-            stored = self._index.lookup(effect.key)
-        except sqlite3.Error as error:
-            log.error("the index cannot answer: %s", error)
-            self.feed(machine.StoreFailed(effect.key))
-            return
-        self.feed(machine.StoreAnswered(effect.key, stored))
+    def _open_epoch(self, effect: events.OpenEpoch) -> None:
+        self._flush()
+        self._wals[effect.placement].open_epoch(effect.region_epoch)
 
-    def _apply(self, effect: machine.Apply) -> None:
+    def _ask(self, effect: events.Ask) -> None:
+        self.lookups.ask(effect)
+
+    def _release(self, effect: events.Release) -> None:
+        self.lookups.release(effect.key)
+
+    def _peer_merged(self, effect: events.PeerMerged) -> None:
+        self._merges.pop(effect.token)(effect.displaced)
+
+    def _set_timer(self, effect: events.SetTimer) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(effect.at_ns - self._now_ns(), 0) / 1e9
+        self._timer = self._loop.call_later(delay_s, self.feed, events.TimerFired())
+
+    def _apply(self, effect: Apply) -> None:
+        self.lookups.applied(effect)
         self._view.put(effect)
 
-    def _check_signature(self, effect: machine.CheckSignature) -> None:
+    def _check_signature(self, effect: events.CheckSignature) -> None:
         def run() -> None:
             error = None
             try:
                 check_signature(effect.alg, effect.key, effect.digest, effect.sig)
             except SignatureError as found:
                 error = found
-            self.from_thread(machine.SignatureChecked(effect.token, error))
+            self.from_thread(events.SignatureChecked(effect.token, error))
 
         self._pool.submit(run)
 
@@ -217,5 +297,5 @@ class Driver:
         """Answer 503 to everybody who waits, then end the process: nothing is certain now."""
         self._failed = True
         for token in list(self._replies):
-            self._answer(machine.Refuse(token, "unavailable", "the write-ahead log failed"))
+            self._answer(events.Refuse(token, "unavailable", "the write-ahead log failed"))
         self._on_failure(reason)

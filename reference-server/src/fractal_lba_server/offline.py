@@ -16,10 +16,11 @@ from fractal_lba.errors import FractalLBAError
 from fractal_lba.merkle import MerkleRoot
 
 from .core.facts import Facts, read_facts
+from .core.first_write import Origin, position
 from .core.policy import Policy
 from .core.segment import GENESIS, HEADER_BYTES, Frame, SegmentError, payload_of_frame, read_header
 from .core.verify import outcome_bytes, verify
-from .store.data_dir import DataDir
+from .store.data_dir import DataDir, StreamDir
 from .store.sqlite import Index
 from .store.wal import WalCorruptError, check_cut, closed_hash, read_segment, segment_paths
 
@@ -33,38 +34,59 @@ class Report:
     last_seq: int = 0
     applied_seq: int = 0
     torn_bytes: int = 0
+    streams: list[dict[str, Any]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
 def check(data: DataDir, *, progress: Callable[[int], None] = lambda frames: None) -> Report:
-    """Check every byte of the log, and the index against it."""
-    report = Report()
+    """Check every byte of our logs and of the mirrors, and the index against them.
+
+    The numbers of the report are those of all streams together; `streams` has each.
+    """
+    total = Report()
     policies = data.policies()
     index = Index(data.index)
     try:
-        report.applied_seq = index.applied_seq
-        prev, next_seq = GENESIS, 1
-        for path in segment_paths(data.wal):
-            report.segments += 1
-            try:
-                prev = _check_segment(path, prev, next_seq, report, policies, index)
-            except WalCorruptError as error:
-                report.faults.append(str(error))
-                break
-            next_seq = report.last_seq + 1
-            progress(report.frames)
-        if report.applied_seq > report.last_seq:
-            report.faults.append(
-                f"{data.index}: holds number {report.applied_seq}, the log ends at "
-                f"{report.last_seq}; acknowledged records are missing from the log"
-            )
+        for stream in data.streams():
+            report = _check_stream(stream, data, policies, index)
+            total.segments += report.segments
+            total.frames += report.frames
+            total.last_seq += report.last_seq
+            total.applied_seq += report.applied_seq
+            total.torn_bytes += report.torn_bytes
+            total.faults += report.faults
+            name = f"{stream.region}/{stream.placement}"
+            total.streams.append({"stream": name, "last_seq": report.last_seq})
+            progress(total.frames)
     finally:
         index.close()
+    return total
+
+
+def _check_stream(
+    stream: StreamDir, data: DataDir, policies: Mapping[str, Policy], index: Index
+) -> Report:
+    report = Report(applied_seq=index.applied(stream.region, stream.placement))
+    prev, next_seq = GENESIS, 1
+    for path in segment_paths(stream.path):
+        report.segments += 1
+        try:
+            prev = _check_segment(path, stream, prev, next_seq, report, policies, index)
+        except WalCorruptError as error:
+            report.faults.append(str(error))
+            break
+        next_seq = report.last_seq + 1
+    if report.applied_seq > report.last_seq:
+        report.faults.append(
+            f"{data.index}: holds number {report.applied_seq}, the log ends at "
+            f"{report.last_seq}; acknowledged records are missing from the log"
+        )
     return report
 
 
 def _check_segment(
     path: Path,
+    stream: StreamDir,
     prev: bytes,
     next_seq: int,
     report: Report,
@@ -82,9 +104,11 @@ def _check_segment(
         raise WalCorruptError(path, f"starts at {header.first_seq}, expected {next_seq}")
     found = read_segment(path)
     root = MerkleRoot()
+    origin = Origin(stream.region, stream.placement, header.region_epoch)
     for frame in found.frames:
         root.add(payload_of_frame(frame))
-        report.faults += [f"{path}: {fault}" for fault in _check_frame(frame, policies, index)]
+        found_faults = _check_frame(frame, origin, policies, index)
+        report.faults += [f"{path}: {fault}" for fault in found_faults]
         report.frames += 1
         report.last_seq = frame.seq
     if path.suffix == ".open":
@@ -102,20 +126,24 @@ def _check_segment(
     return digest
 
 
-def _check_frame(frame: Frame, policies: Mapping[str, Policy], index: Index) -> Iterator[str]:
+def _check_frame(
+    frame: Frame, origin: Origin, policies: Mapping[str, Policy], index: Index
+) -> Iterator[str]:
     where = f"frame {frame.seq} at byte {frame.offset}"
     try:
-        facts = read_facts(frame)
+        facts = read_facts(frame, origin)
     except ValueError as error:
         yield str(error)
         return
     yield from (f"{where}: {fault}" for fault in recompute(frame, facts, policies))
-    if frame.seq > index.applied_seq:
+    if frame.seq > index.applied(origin.region, origin.placement):
         return
     stored = index.lookup(facts.key)
+    if stored is not None and not stored.outcome:  # its payload was moved to objects
+        stored = stored._replace(outcome=facts.stored.outcome)
     if stored is None:
         yield f"{where}: missing from the index; `flk-server replay --rebuild` makes it anew"
-    elif stored != facts.stored:
+    elif stored != facts.stored and facts.stored not in index.overridden(facts.key):
         yield f"{where}: the index holds another outcome; `flk-server replay --rebuild`"
 
 
@@ -149,12 +177,12 @@ def recompute(frame: Frame, facts: Facts, policies: Mapping[str, Policy]) -> Ite
         yield "determinism_bug: its record and policy give another outcome now"
 
 
-def describe(frame: Frame, path: Path, *, body: bool = False) -> dict[str, Any]:
+def describe(frame: Frame, facts: Facts, path: Path, *, body: bool = False) -> dict[str, Any]:
     """Give one frame as a JSON object for people and programs."""
-    facts = read_facts(frame)
     tenant, pcs_id = facts.key
     document: dict[str, Any] = {
         "seq": frame.seq,
+        "position": position(facts.stored),
         "hlc": f"{frame.hlc:016x}",
         "tenant": tenant,
         "pcs_id": pcs_id,

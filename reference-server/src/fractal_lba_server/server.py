@@ -11,52 +11,53 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import secrets
 import signal
-import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-import uvicorn
-
 from fractal_lba.errors import ConfigError
 
-from .config import Address, Config
+from .admin_token import read_admin_token
+from .between import Between
+from .config import Address, Config, Tls
 from .contract import schema
-from .core.facts import read_facts
 from .core.faults import DocumentError, Fault
-from .core.ingest import Apply, DirectoryChanged, Draining, Ingest, PoliciesChanged, Settings
-from .core.policy import PolicyBook, ttl_faults
+from .core.first_write import Apply
+from .core.ingest import Ingest, Settings
+from .core.ingest_events import DirectoryChanged, Draining, PoliciesChanged
+from .core.policy import PolicyBook
 from .core.record import RecordShape
+from .core.regions import Registry, alone, elsewhere, placement_faults
 from .core.tenants import Directory
 from .ingest import Driver
 from .logs import Log, LogHandler
 from .metrics import Metrics
 from .net.admin import AdminApp
 from .net.app import App, AppSettings
+from .net.listener import Server, bind, listener
 from .net.protocol import Application, Connection, WireLimits, bound_connection, sweep
-from .schema_faults import schema_faults
-from .store.data_dir import DataDir, write_durably
+from .net.region_admin import RegionAdmin
+from .open_lookups import open_lookups
+from .own_streams import OwnStreams, catch_up, catch_up_mirrors
+from .policy_file import check_ttl, load_policies
+from .region_metrics import RegionMetrics
+from .regions_file import load_regions
+from .store.data_dir import DataDir, StreamDir, write_durably
 from .store.ring import RingLog
 from .store.sqlite import Index
+from .store.states import States
 from .store.view import View
-from .store.wal import Wal, read_frames
-from .tenants import TenantsFile
-from .yaml_document import read_document
+from .tenants import TenantsFile, TenantsReader
 
 EXIT_LOG_FAILED: Final = 74
 """Exit status after a failed sync (EX_IOERR): what was written before it may be lost."""
-
-REPLAY_ROWS: Final = 65_536
-"""Rows of one transaction while the index catches up with the log."""
-
-BACKLOG: Final = 2_048
-"""Connections that the system holds until they are accepted."""
 
 SIGNATURE_THREADS: Final = 2
 """Threads that check Ed25519 signatures; each check leaves the interpreter to others."""
@@ -65,56 +66,7 @@ TLS_POLL_S: Final = 1.0
 """How often the files of TLS are looked at for a new certificate."""
 
 GC_THRESHOLD: Final = (50_000, 20, 100)
-"""Requests make no cycles worth finding, and each look at young objects costs all of them."""
-
-
-def catch_up(index: Index, wal: Path, *, report: Callable[[int], None] = lambda seq: None) -> int:
-    """Bring the index up to the log; give the number of outcomes applied.
-
-    Raises WalCorruptError, or ValueError for a frame without facts.
-    """
-    batch: list[Apply] = []
-    applied = 0
-    try:
-        for _, frame in read_frames(wal, index.applied_seq + 1):
-            facts = read_facts(frame)
-            batch.append(Apply(facts.key, facts.stored, facts.kid))
-            if len(batch) == REPLAY_ROWS:
-                report(index.apply(batch))
-                applied += len(batch)
-                batch = []
-    finally:
-        # Also what stands before damage: the index then says how much of the log there was.
-        index.apply(batch)
-    return applied + len(batch)
-
-
-def load_policies(path: Path | None) -> PolicyBook:
-    """Read the policy file; without one, every tenant has the default policy."""
-    if path is None:
-        return PolicyBook()
-    document = read_document(path)
-    faults = schema_faults("policy", document.value)
-    if faults:
-        raise document.error(faults)
-    return PolicyBook.from_document(document.value)
-
-
-def check_ttl(directory: Directory, policies: PolicyBook) -> None:
-    """Refuse to forget ids of a tenant whose `sent_at` may be unsigned."""
-    versions = {tenant.id: tenant.min_version for tenant in directory.tenants.values()}
-    faults = ttl_faults(policies, versions)
-    if faults:
-        raise DocumentError(faults)
-
-
-class Server(uvicorn.Server):
-    """A listener whose signals are somebody else's business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
+"""Requests make no cycles, and each look at young objects costs all of them."""
 
 
 class Region:
@@ -133,10 +85,32 @@ class Region:
         self.metrics = Metrics(region=self.data.region, salt=_salt(self.data.path))
         self.policies = load_policies(config.policy_file)
         self._keep_policies(self.policies)
-        self.index = Index(self.data.index)
-        self._open_log()
+        self.registry = self._registry()
+        self._states = States()
+        self.between: Between | None = None
+        self.index = Index(self.data.index, on_applied=self._applied)
+        self._open_driver()
+        self._early: Directory | None = None
+        self.between = self._open_between()
+        if self.between is not None and config.tenants_file is not None:
+            reader = TenantsReader(config.tenants_file, environ=os.environ)
+            self._early = reader.read().directory
+        self._open_streams()
         self.tenants = self._open_tenants()
+        self._early = None
         self._start_machine()
+
+    def _applied(self, rows: Sequence[Apply]) -> None:
+        """Follow what the index has committed, in its thread."""
+        if self.between is not None:
+            self._states.applied(rows)
+        self.driver.rows_replaced([row.key for row in rows if row.replaced is not None])
+
+    def _registry(self) -> Registry:
+        path, region = self._config.regions_file, self.data.region
+        if path is None:
+            return alone(region)
+        return load_regions(path, data=self.data.path, region=region)
 
     def _open_tenants(self) -> TenantsFile:
         path = self._config.tenants_file
@@ -148,15 +122,28 @@ class Region:
             log=self._log,
             metrics=self.metrics,
             kids_in_use=self._kids_in_use,
-            accept=lambda directory: check_ttl(directory, self.policies),
+            accept=self._accept,
         )
+
+    def _accept(self, directory: Directory) -> None:
+        """Refuse tenants that policies or placements do not allow."""
+        check_ttl(directory, self.policies)
+        faults = placement_faults(directory, self.registry)
+        if faults:
+            raise DocumentError(faults)
+
+    def _directory_now(self) -> Directory:
+        """Give the tenants, also before the logs are read that their file is held against."""
+        if self._early is None:
+            return self.tenants.directory
+        return self._early
 
     def _kids_in_use(self) -> frozenset[str]:
         """Name the keys of the log: those the index knows, and those of the last moments."""
         used = self.driver.core.kids_used.copy() if hasattr(self.driver, "core") else set()
         return self.index.kids | used
 
-    def _open_log(self) -> None:
+    def _open_driver(self) -> None:
         config = self._config
         inbox = rejects = None
         if config.wal.before_parse:
@@ -170,60 +157,97 @@ class Region:
             inbox=inbox,
             rejects=rejects,
         )
-        self.wal = Wal(
-            self.data.wal,
-            notify=self.driver.from_thread,
-            region_epoch=self.data.region_epoch,
-            applied_seq=self.index.applied_seq,
-            segment_bytes=config.wal.segment_bytes,
-            segment_age_s=config.wal.segment_age_s,
-            on_commit=self._count_commit,
+
+    def _open_between(self) -> Between | None:
+        if self._config.peers.listen is None:
+            return None
+        return Between(
+            self._config,
+            data=self.data,
+            registry=self.registry,
+            index=self.index,
+            driver=self.driver,
+            log=self._log,
+            policies=lambda: self.policies,
+            directory=self._directory_now,
+            fail=self._fail,
+            states=self._states,
         )
-        recovered = self.wal.recovered
-        applied = catch_up(self.index, self.data.wal)
+
+    def _open_streams(self) -> None:
+        config = self._config
+        self.streams = OwnStreams(
+            config,
+            data=self.data,
+            index=self.index,
+            registry=self.registry,
+            driver=self.driver,
+            replication=None if self.between is None else self.between.replication,
+            on_commit=self._count_commit,
+            return_tail=_nothing if self.between is None else self.between.return_lost_tail,
+        )
+        applied = catch_up(self.index, self.streams.directories, rank=self.registry.rank)
+        mirrors = [one for one in self.data.streams() if one.region != self.data.region]
+        applied += catch_up_mirrors(self.index, mirrors, rank=self.registry.rank)
         self._log.event(
             "log_recovered",
-            next_seq=recovered.next_seq,
-            cut_bytes=recovered.cut_bytes,
+            next_seq=self.streams.next_seq,
+            cut_bytes=self.streams.cut_bytes,
             replayed=applied,
         )
         self.view = View(
             self.index,
-            notify=self.driver.from_thread,
+            notify=self.driver.from_view,
+            on_failure=self.driver.fail_from_thread,
             rows_max=config.store.apply_rows_max,
             interval_s=config.store.apply_interval_s,
         )
 
     def _start_machine(self) -> None:
-        config, recovered = self._config, self.wal.recovered
+        config = self._config
         core = Ingest(
             Settings(
                 region=self.data.region,
                 recent_max=config.store.recent_max,
                 max_skew_ms=config.limits.clock_skew_ms_max,
                 unauthenticated_per_s=config.limits.unauthenticated_per_s,
+                replicated_wait_ms=config.peers.replicated_wait_ms,
+                cut_off_ms=config.peers.cut_off_ms,
+                claims=config.dedup.control is not None,
+                elsewhere=elsewhere(self.registry, self.data.region),
             ),
             check=RecordShape(schema("pcs")).check,
             directory=self.tenants.directory,
             policies=self.policies,
-            next_seq=recovered.next_seq,
-            last_hlc=recovered.last_hlc,
+            streams=self.streams.starts,
+            last_hlc=max(self.streams.last_hlc, self.index.last_hlc),
+            rank=self.registry.rank,
         )
-        self.driver.bind(core, self.wal, self.view)
+        self.driver.bind(core, self.streams.wals, self.view)
 
     # --- running
 
     async def start(self) -> tuple[Address, Address | None]:
         """Listen; give the addresses, whose ports the system may have chosen."""
         config = self._config
-        self.wal.start()
         self.view.start()
+        self._behind = await open_lookups(
+            config, data=self.data, index=self.index, driver=self.driver, registry=self.registry,
+            policies=self.policies,
+        )  # fmt: skip
+        if self.between is not None:
+            self.between.start()
+        self.streams.start()
         threading.Thread(target=self.index.fill_filter, name="filter", daemon=True).start()
         app = self._app()
         public = self._listen(config.listen, app)
         admin = None
         if config.admin_listen is not None:
             admin = self._listen(config.admin_listen, self._admin_app())
+        if self.between is not None:
+            self.between.address = self._listen(
+                self.between.listen, self.between.app(), self.between.tls
+            )
         for server, serving in self._servers:
             while not server.started:  # the HTTP server has no event for it
                 if serving.done():
@@ -233,6 +257,11 @@ class Region:
             self._tasks.append(asyncio.create_task(sweep(state.connections)))
         connections = self._servers[0][0].server_state.connections
         self._follow(connections)
+        if self.between is not None:
+            between = self.between
+            self.metrics.registry.register(
+                RegionMetrics(self.data.region, between.replication, between.divergence)
+            )
         self._tasks.append(asyncio.create_task(self.tenants.watch(self._directory_changed)))
         self._tasks.append(asyncio.create_task(self._watch_certificates()))
         loop = asyncio.get_running_loop()
@@ -254,16 +283,20 @@ class Region:
             await asyncio.wait_for(self.driver.finished(), self._config.limits.drain_timeout_s)
         for task in self._tasks:
             task.cancel()
+        if self.between is not None:
+            self.between.cancel()
+            await asyncio.to_thread(self.between.stop)
         for server, _ in self._servers:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in self._servers))
+        await self._behind.close()
         await asyncio.to_thread(self._close)
         self._log.event("stopped", status=self._exit_status)
         return self._exit_status
 
     def _close(self) -> None:
         if not self._exit_status:
-            self.wal.stop()
+            self.streams.stop()
         self.view.stop()  # what it was given is durable, also where the log has failed since
         self.index.close()
         self._pool.shutdown(wait=False)
@@ -279,7 +312,7 @@ class Region:
     def _app(self) -> App:
         settings = AppSettings(
             region=self.data.region,
-            region_epoch=self.data.region_epoch,
+            has_peers=self.between is not None,
             allowed_origins=frozenset(self._config.cors.allowed_origins),
         )
         return App(
@@ -292,9 +325,26 @@ class Region:
         )
 
     def _admin_app(self) -> AdminApp:
-        return AdminApp(metrics=self.metrics, drain=self._drain, reload=self._reload)
+        config = self._config
+        token = config.admin_token_file
+        region = RegionAdmin(
+            region=self.data.region,
+            registry=self.registry,
+            keeper=None if self.between is None else self.between.keeper,
+            describe=self._describe,
+            drain=self._drain,
+            token=None if token is None else read_admin_token(token),
+            certified=config.tls.client_ca is not None,
+        )
+        return AdminApp(metrics=self.metrics, drain=self._drain, reload=self._reload, region=region)
 
-    def _listen(self, address: Address, app: Application) -> Address:
+    def _describe(self) -> dict[str, Any]:
+        """Describe gate and streams, for the operator."""
+        streams = [stream.status() for stream in self.driver.core.streams.values()]
+        links = {"lags": [], "received": []} if self.between is None else self.between.status()
+        return {"gate": self.driver.closed(), "streams": streams, **links}
+
+    def _listen(self, address: Address, app: Application, tls: Tls | None = None) -> Address:
         sock = bind(address)
         limits = self._config.limits
         protocol: type[Connection] = bound_connection(
@@ -310,25 +360,9 @@ class Region:
         )
         if not self._servers:
             self._public = protocol
-        tls = self._config.tls
-        config = uvicorn.Config(
-            _no_asgi,
-            http=protocol,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-            ssl_certfile=tls.cert,
-            ssl_keyfile=tls.key,
-            ssl_ca_certs=str(tls.client_ca) if tls.client_ca else None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE,
-            timeout_graceful_shutdown=5,
-        )
-        config.load()
-        if config.ssl is not None:
-            config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-        server = Server(config)
+        if tls is None:
+            tls = self._config.tls
+        server = listener(protocol, tls)
         self._servers.append((server, asyncio.create_task(server.serve([sock]))))
         host, port = sock.getsockname()[:2]
         return Address(host, port)
@@ -358,6 +392,8 @@ class Region:
 
     def _follow(self, connections: set[Any]) -> None:
         metrics, driver = self.metrics, self.driver
+        for name, read in self._behind.gauges().items():
+            metrics.follow(name, read)
         metrics.follow("gate_open", lambda: float(driver.closed() is None))
         metrics.follow("recent_outcomes", lambda: driver.core.recent)
         metrics.follow("unsynced_frames", lambda: driver.core.in_flight)
@@ -420,17 +456,8 @@ class Region:
             self.data.keep_policy(policy)
 
 
-def bind(address: Address) -> socket.socket:
-    """Bind a listening socket; raises OSError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((address.host, address.port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def _nothing(stream: StreamDir) -> None:
+    """Fetch nothing."""
 
 
 def _salt(path: Path) -> bytes:
@@ -446,10 +473,6 @@ def _stamp(*paths: Path) -> tuple[int, ...] | None:
         return tuple(path.stat().st_mtime_ns for path in paths)
     except OSError:
         return None
-
-
-async def _no_asgi(scope: Any, receive: Any, send: Any) -> None:
-    raise RuntimeError("requests go to the protocol's application, not through ASGI")
 
 
 async def _serve(config: Config, log: Log, ready: Callable[[Address, Address | None], None]) -> int:

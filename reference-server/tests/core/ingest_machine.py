@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 from region import HMAC_KEYS, tenants_document
 
 from fractal_lba_server.contract import record_shape
-from fractal_lba_server.core.facts import Stored
-from fractal_lba_server.core.ingest import (
+from fractal_lba_server.core.first_write import Apply, Origin, Stored
+from fractal_lba_server.core.ingest import Ingest, Settings
+from fractal_lba_server.core.ingest_events import (
     Answer,
     Append,
-    Apply,
     Ask,
     BodyReceived,
     Effect,
     FrameSynced,
-    Ingest,
     Refuse,
-    Settings,
     StoreAnswered,
 )
 from fractal_lba_server.core.policy import PolicyBook
+from fractal_lba_server.core.streams import StreamStart
 from fractal_lba_server.core.tenants import Directory, directory_of
 
 NOW_NS: Final = 1_768_478_400_000_000_000
 MS: Final = 1_000_000
+ORIGIN: Final = Origin("loc", "open", 1)
 
 
 def directory(document: dict[str, Any] | None = None) -> Directory:
@@ -50,15 +50,16 @@ class Machine:
 
     def __init__(
         self, *, kind: type[Ingest] = Ingest, policies: PolicyBook | None = None,
-        next_seq: int = 1, last_hlc: int = 0, **settings: Any,
+        next_seq: int = 1, last_hlc: int = 0, streams: Sequence[StreamStart] = (), **settings: Any,
     ) -> None:  # fmt: skip
         self.core = kind(
             Settings("loc", **settings),
             check=record_shape().check,
             directory=DIRECTORY,
             policies=policies or PolicyBook(),
-            next_seq=next_seq,
+            streams=streams or (StreamStart(next_seq=next_seq),),
             last_hlc=last_hlc,
+            rank=("loc", "eu1", "us1").index,
         )
         self.now_ns = NOW_NS
         self._tokens = itertools.count()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from ingest_machine import Machine
+from ingest_machine import ORIGIN, Machine
 from region import BETA, members, signed
 
 from fractal_lba.canonical import jcs
-from fractal_lba_server.core.facts import Stored, read_facts, write_facts
-from fractal_lba_server.core.ingest import Append
+from fractal_lba_server.core.facts import read_facts, write_facts
+from fractal_lba_server.core.first_write import Stored
+from fractal_lba_server.core.ingest_events import Append
 from fractal_lba_server.core.segment import Frame, encode_frame, read_frame
 
 
@@ -25,9 +26,9 @@ def test_facts_are_read_as_written() -> None:
         content="c" * 64, kid="k-1", outcome=outcome, policy_version="p" * 16, sig_v=2,
         status=202, tenant="acme",
     )  # fmt: skip
-    facts = read_facts(frame_of(meta))
+    facts = read_facts(frame_of(meta), ORIGIN)
     assert facts.key == ("acme", json.loads(outcome)["pcs_id"])
-    assert facts.stored == Stored(9, "c" * 64, 202, outcome)
+    assert facts.stored == Stored(9, "c" * 64, 202, outcome, ORIGIN, facts.stored.hlc)
     assert (facts.kid, facts.sig_v, facts.policy_version) == ("k-1", 2, "p" * 16)
 
 
@@ -41,7 +42,7 @@ def machine_outcome() -> bytes:
 )
 def test_what_is_no_facts_is_named(meta: bytes) -> None:
     with pytest.raises(ValueError, match="frame 9 at byte 0 holds no facts"):
-        read_facts(frame_of(meta))
+        read_facts(frame_of(meta), ORIGIN)
 
 
 def test_facts_of_the_machine_are_in_rfc_8785_form() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ingest_machine import MS, NOW_NS, Machine, directory
+from ingest_machine import MS, NOW_NS, ORIGIN, Machine, directory
 from region import (
     ACME,
     ACME_2,
@@ -23,12 +23,12 @@ from region import (
 from fractal_lba.errors import SignatureError
 from fractal_lba.sign import HmacSigner, check_signature
 from fractal_lba_server.core import hlc
-from fractal_lba_server.core.facts import Stored, read_facts
-from fractal_lba_server.core.ingest import (
-    GATE_RETRY_MS,
+from fractal_lba_server.core.facts import read_facts
+from fractal_lba_server.core.first_write import Apply, Stored
+from fractal_lba_server.core.ingest import GATE_RETRY_MS
+from fractal_lba_server.core.ingest_events import (
     Answer,
     Append,
-    Apply,
     Ask,
     BatchEnded,
     BodyReceived,
@@ -49,7 +49,7 @@ from fractal_lba_server.core.ingest import (
 from fractal_lba_server.core.policy import PolicyBook
 from fractal_lba_server.core.segment import read_frame
 
-STORED = Stored(7, "c" * 64, 200, b"{}")
+STORED = Stored(7, "c" * 64, 200, b"{}", ORIGIN, 1)
 STRANGER = HmacSigner(HMAC_KEYS["stranger"], kid="acme-1")
 
 
@@ -76,7 +76,7 @@ def test_new_record_is_asked_for_appended_synced_and_answered(machine: Machine) 
     assert (append.seq, machine.core.in_flight, machine.core.recent) == (1, 1, 1)
 
     frame = read_frame(append.frame, 0)
-    facts = read_facts(frame)
+    facts = read_facts(frame, ORIGIN)
     assert (frame.seq, frame.body) == (1, record.body)
     assert (facts.key, facts.kid, facts.sig_v) == (key, "acme-1", 2)
     assert facts.stored.content == record.content
@@ -196,7 +196,7 @@ def test_level_that_is_not_reached_names_the_position(
 
     machine.feed = with_level  # type: ignore[method-assign] # one test's own machine
     (refusal,) = meet(machine, "second")
-    assert (refusal.code, refusal.seq) == ("unavailable", 1)
+    assert (refusal.code, refusal.stored.seq) == ("unavailable", 1)
     assert refusal.retry_after_ms == GATE_RETRY_MS
     assert level in refusal.message
 

@@ -20,23 +20,23 @@ from typing import Any, NamedTuple
 
 import pytest
 import simpy
-from ingest_machine import NOW_NS, Machine
+from ingest_machine import NOW_NS, ORIGIN, Machine
 from region import ACME, ACME_2, ED25519, HMAC_KEYS, signed
 
 from fractal_lba.errors import SignatureError
 from fractal_lba.sign import HmacSigner, Signer, check_signature
-from fractal_lba_server.core.facts import Key, Stored, read_facts
-from fractal_lba_server.core.ingest import (
+from fractal_lba_server.core.facts import read_facts
+from fractal_lba_server.core.first_write import Apply, Key, Stored
+from fractal_lba_server.core.ingest import Ingest, _Candidate
+from fractal_lba_server.core.ingest_events import (
     Answer,
     Append,
-    Apply,
     Ask,
     BodyReceived,
     CheckSignature,
     Effect,
     FramesLost,
     FrameSynced,
-    Ingest,
     ReadRequested,
     Refuse,
     SignatureChecked,
@@ -44,10 +44,9 @@ from fractal_lba_server.core.ingest import (
     StoreAnswered,
     StoreFailed,
     ViewApplied,
-    _Candidate,
-    _Entry,
 )
 from fractal_lba_server.core.segment import read_frame
+from fractal_lba_server.core.streams import Entry
 
 SEEDS = int(os.environ.get("FLK_SIMULATIONS", "2000"))
 """Histories of the real machine; each has its own seed."""
@@ -152,7 +151,7 @@ class History:
         """Hold what a crash left against what was promised."""
         held: dict[Key, Stored] = {}
         for seq, data in enumerate(log, 1):
-            facts = read_facts(read_frame(data, 0))
+            facts = read_facts(read_frame(data, 0), ORIGIN)
             expect(facts.stored.seq == seq, "numbers follow one another")
             expect(facts.key not in held, "an id is in the log once")
             held[facts.key] = facts.stored
@@ -274,6 +273,7 @@ class Life:
 
     def _apply(self) -> Steps:
         """Follow the log into the store, and say so only afterwards."""
+        applied = 0
         while True:
             yield self.env.timeout(self.chance.uniform(0.1, 4))
             if self.dead:
@@ -283,7 +283,8 @@ class Life:
                 for row in batch:
                     self.store.setdefault(row.key, row.stored)
                 yield self.env.timeout(self.chance.uniform(0, 2))
-                self.feed(ViewApplied(batch[-1].stored.seq))
+                applied += len(batch)
+                self.feed(ViewApplied(applied))
 
     def crash(self) -> None:
         """End here. Of what was written and not synced, the first few frames are on the disk."""
@@ -347,7 +348,7 @@ def run_history(seed: int, kind: type[Ingest] = Ingest) -> History:
 
 def facts_of(data: bytes) -> Any:
     """Read the facts of a frame's bytes."""
-    return read_facts(read_frame(data, 0))
+    return read_facts(read_frame(data, 0), ORIGIN)
 
 
 def test_no_history_loses_or_changes_an_acknowledged_record(
@@ -388,9 +389,9 @@ class AnswersBeforeTheSync(Ingest):
 class AnswersDuplicatesFromUnsyncedFrames(Ingest):
     """Replays an outcome that no sync has covered yet."""
 
-    def _meet(self, entry: _Entry, candidate: _Candidate) -> list[Effect]:
+    def _meet(self, entry: Entry, candidate: _Candidate, now_ns: int) -> list[Effect]:
         if candidate.canonical.content != entry.stored.content:
-            return super()._meet(entry, candidate)
+            return super()._meet(entry, candidate, now_ns)
         return [Answer(candidate.token, entry.stored, True, entry.key)]
 
 
@@ -409,7 +410,8 @@ class ForgetsBeforeTheStoreHolds(Ingest):
 
     def _on_synced(self, event: FrameSynced, now_ns: int) -> list[Effect]:
         effects = super()._on_synced(event, now_ns)
-        self._on_applied(ViewApplied(event.seq), now_ns)
+        rows = self._rows_applied + len(self._unapplied)
+        self._on_applied(ViewApplied(rows), now_ns)
         return effects
 
 
@@ -420,10 +422,9 @@ class ForgetsWhatIsAskedAbout(Ingest):
         return self._ask(candidate.key, candidate)
 
     def _on_applied(self, event: ViewApplied, now_ns: int) -> list[Effect]:
-        for key in list(self._recent):
-            if self._recent[key].durable and self._recent[key].stored.seq <= event.seq:
-                del self._recent[key]
-        self._unapplied.clear()
+        while self._rows_applied < event.rows and self._unapplied:
+            self._rows_applied += 1
+            self._recent.pop(self._unapplied.popleft().key, None)
         return []
 
 
@@ -435,7 +436,7 @@ class LooksUpBeforeTheSignature(Ingest):
             candidate = self._read(event, now_ns)
             entry = self._recent.get(candidate.key)
             if entry is not None:
-                return self._meet(entry, candidate)
+                return self._meet(entry, candidate, now_ns)
         return super()._on_body(event, now_ns)
 
 
@@ -449,13 +450,14 @@ class TakesAStoreFailureForNew(Ingest):
 class LetsLaterContentOverwrite(Ingest):
     """Decides again when other content comes under a known id."""
 
-    def _meet(self, entry: _Entry, candidate: _Candidate) -> list[Effect]:
+    def _meet(self, entry: Entry, candidate: _Candidate, now_ns: int) -> list[Effect]:
         if entry.durable and candidate.canonical.content != entry.stored.content:
             return self._decide(candidate, 0)
-        return super()._meet(entry, candidate)
+        return super()._meet(entry, candidate, now_ns)
 
     def _on_applied(self, event: ViewApplied, now_ns: int) -> list[Effect]:
-        while self._unapplied and self._unapplied[0].stored.seq <= event.seq:
+        while self._rows_applied < event.rows and self._unapplied:
+            self._rows_applied += 1
             self._recent.pop(self._unapplied.popleft().key, None)
         return []
 
@@ -464,7 +466,7 @@ class RefusesOnlyTheFirstOfALostFrame(Ingest):
     """Leaves those who wait for a lost frame without an answer."""
 
     def _on_lost(self, event: FramesLost, now_ns: int) -> list[Effect]:
-        for entry in self._unsynced:
+        for entry in self._streams["open"].unsynced:
             del entry.waiters[1:]
         return super()._on_lost(event, now_ns)
 
@@ -473,10 +475,14 @@ class KeepsOneLostFrame(Ingest):
     """Forgets to take back the last of the lost frames."""
 
     def _on_lost(self, event: FramesLost, now_ns: int) -> list[Effect]:
-        last = self._unsynced.pop() if len(self._unsynced) > 1 else None
+        last = (
+            self._streams["open"].unsynced.pop()
+            if len(self._streams["open"].unsynced) > 1
+            else None
+        )
         effects = super()._on_lost(event, now_ns)
         if last is not None:
-            self._unsynced.append(last)
+            self._streams["open"].unsynced.append(last)
         return effects
 
 
@@ -484,9 +490,9 @@ class DoesNotGiveLostNumbersAgain(Ingest):
     """Goes on counting after a loss, so that the log has a gap."""
 
     def _on_lost(self, event: FramesLost, now_ns: int) -> list[Effect]:
-        following = self._next_seq
+        following = self._streams["open"].next_seq
         effects = super()._on_lost(event, now_ns)
-        self._next_seq = following
+        self._streams["open"].next_seq = following
         return effects
 
 

@@ -9,23 +9,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from fractal_lba.canonical import jcs
 
+from .first_write import Key, Origin, Stored
 from .segment import Frame
-
-Key = tuple[str, str]
-"""What an outcome is known by: (tenant, pcs_id)."""
-
-
-class Stored(NamedTuple):
-    """A durable decision: what every answer about its id is made of."""
-
-    seq: int
-    content: str
-    status: int
-    outcome: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +49,17 @@ def write_facts(
     ).encode()
 
 
-def read_facts(frame: Frame) -> Facts:
-    """Read the facts of a whole frame; raises ValueError if they are not facts."""
+def read_facts(frame: Frame, origin: Origin) -> Facts:
+    """Read the facts of a whole frame of a stream; raises ValueError if they are not facts."""
     try:
         meta = json.loads(frame.meta)
         outcome = meta["outcome"]
-        stored = Stored(frame.seq, meta["content"], meta["status"], jcs(outcome))
+        content, status = meta["content"], meta["status"]
+        stored = Stored(frame.seq, content, status, jcs(outcome), origin, frame.hlc)
         key = (meta["tenant"], outcome["pcs_id"])
         return Facts(key, stored, meta["kid"], meta["sig_v"], meta["policy_version"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"frame {frame.seq} at byte {frame.offset} holds no facts") from error
+
+
+__all__ = ["Facts", "read_facts", "write_facts"]

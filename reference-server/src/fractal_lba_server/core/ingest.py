@@ -11,13 +11,15 @@ as values; the server, a test and the simulator each carry them out in their own
 answer to one request is exactly one `Answer` or `Refuse` with its token.
 """
 
-# tidy: long because the machine and the values it speaks in are read together
+# tidy: long because the path of a record is read from top to bottom
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypedDict
 
@@ -27,12 +29,48 @@ from fractal_lba.ids import derive_pcs_id
 from fractal_lba.sign import check_signature
 
 from . import hlc
-from .facts import Key, Stored, write_facts
+from .facts import Facts, write_facts
+from .first_write import SAME, Apply, Key, Rank, Stored, merge, position, resolve
+from .governor import Governor
+from .ingest_events import (
+    Answer,
+    Append,
+    Ask,
+    BatchEnded,
+    BodyReceived,
+    CheckSignature,
+    DirectoryChanged,
+    Draining,
+    Effect,
+    FramesLost,
+    FrameSynced,
+    LeaseChanged,
+    OpenEpoch,
+    PeerAcked,
+    PeerFrames,
+    PeerHeard,
+    PeerMerged,
+    PoliciesChanged,
+    ReadRequested,
+    Refuse,
+    Release,
+    Resumed,
+    SetTimer,
+    SignatureChecked,
+    SpaceReturned,
+    StoreAnswered,
+    StoreFailed,
+    StreamStopped,
+    TimerFired,
+    Token,
+    ViewApplied,
+)
 from .policy import PolicyBook
 from .quota import Buckets, address_name
 from .record import check_fresh
 from .segment import encode_frame
-from .tenants import Directory, KeyRecord
+from .streams import Entry, Refusal, Stream, StreamStart, Waiter
+from .tenants import OPEN_PLACEMENT, Directory, KeyRecord, Tenant
 from .verify import outcome_bytes, verify
 
 RECENT_MAX: Final = 262_144
@@ -41,152 +79,14 @@ RECENT_MAX: Final = 262_144
 GATE_RETRY_MS: Final = 1_000
 """What a client is told to wait while the gate is closed."""
 
-Token = Hashable
+REPLICATED_WAIT_MS: Final = 5_000
+"""How long a request waits for the level it asked for."""
 
+CUT_OFF_MS: Final = 3_000
+"""Silence of all peers after which a tenant's `on_partition: refuse` applies."""
 
-# --- events --------------------------------------------------------------------------------
-
-
-class BodyReceived(NamedTuple):
-    """A record has arrived. `batch` names the batch it is a line of."""
-
-    token: Token
-    body: bytes
-    tenant_header: str | None = None
-    address: str = ""
-    level: str = "durable"
-    batch: Hashable = None
-
-
-class ReadRequested(NamedTuple):
-    """Somebody who may read for this tenant asks for an outcome."""
-
-    token: Token
-    tenant: str
-    pcs_id: str
-
-
-class SignatureChecked(NamedTuple):
-    """The answer to `CheckSignature`; `error` is None if the signature holds."""
-
-    token: Token
-    error: SignatureError | None
-
-
-class StoreAnswered(NamedTuple):
-    """The answer to `Ask`; `stored` is None if the store knows the id is new."""
-
-    key: Key
-    stored: Stored | None
-
-
-class StoreFailed(NamedTuple):
-    """The store cannot answer `Ask`: that is not the same as "new"."""
-
-    key: Key
-
-
-class FrameSynced(NamedTuple):
-    """Every frame up to and including `seq` is durable."""
-
-    seq: int
-
-
-class FramesLost(NamedTuple):
-    """No frame from `seq` on was written, and none will be: the log has no space."""
-
-    seq: int
-
-
-class SpaceReturned(NamedTuple):
-    """The log can write again."""
-
-
-class ViewApplied(NamedTuple):
-    """The store holds every outcome up to and including `seq`."""
-
-    seq: int
-
-
-class BatchEnded(NamedTuple):
-    """No more lines of this batch will come."""
-
-    batch: Hashable
-
-
-class DirectoryChanged(NamedTuple):
-    """Tenants or keys were reloaded."""
-
-    directory: Directory
-
-
-class PoliciesChanged(NamedTuple):
-    """Policies were reloaded; those in `policies` are kept for replay already."""
-
-    policies: PolicyBook
-
-
-class Draining(NamedTuple):
-    """Take no new record; finish what is under way."""
-
-
-# --- effects -------------------------------------------------------------------------------
-
-
-class Append(NamedTuple):
-    """Make this frame durable, in order, then say `FrameSynced`."""
-
-    seq: int
-    frame: bytes
-
-
-class Ask(NamedTuple):
-    """Look this id up in the store."""
-
-    key: Key
-
-
-class CheckSignature(NamedTuple):
-    """Check this signature off the main path, then say `SignatureChecked`."""
-
-    token: Token
-    alg: str
-    key: bytes
-    digest: bytes
-    sig: str
-
-
-class Apply(NamedTuple):
-    """Put this durable outcome into the store, in order of `seq`, at leisure."""
-
-    key: Key
-    stored: Stored
-    kid: str
-
-
-class Answer(NamedTuple):
-    """The stored outcome, to this request."""
-
-    token: Token
-    stored: Stored
-    replayed: bool
-    key: Key
-
-
-class Refuse(NamedTuple):
-    """A refusal, to this request. `seq` is set if the record was recorded all the same."""
-
-    token: Token
-    code: str
-    message: str
-    pointer: str | None = None
-    retry_after_ms: int | None = None
-    key: Key | None = None
-    seq: int | None = None
-
-
-Effect = Append | Ask | CheckSignature | Apply | Answer | Refuse
-
+PEER_RETRY_MS: Final = 1_000
+"""How often a peer's frames are tried again that the store could not compare."""
 
 # --- the machine ---------------------------------------------------------------------------
 
@@ -202,22 +102,36 @@ class _Candidate(NamedTuple):
     key: Key
 
 
-class _Waiter(NamedTuple):
+@dataclass(slots=True)
+class _PeerBatch:
+    """Frames of a peer, answered as soon as each of them has met what stands here."""
+
     token: Token
-    replayed: bool
-    content: str
-    level: str
+    unmet: int
+    displaced: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class _Entry:
-    """An outcome that the store does not hold yet."""
+class _PeerItem:
+    """A frame of a peer on its way to meet what stands here, and the batches that wait for it."""
 
-    key: Key
-    stored: Stored
-    kid: str
-    durable: bool = False
-    waiters: list[_Waiter] = field(default_factory=list)
+    stream: _PeerStream
+    facts: Facts
+    batches: list[_PeerBatch]
+
+
+@dataclass(slots=True)
+class _PeerStream:
+    """One stream of a peer. Its frames meet in any order; the store is given them in theirs."""
+
+    next_seq: int
+    """The first frame that the store was not given."""
+    unmet: dict[int, _PeerItem] = field(default_factory=dict)
+    met: dict[int, Facts] = field(default_factory=dict)
+    """Frames that have met, behind one that has not."""
+
+
+_Asker = _Candidate | ReadRequested | _PeerItem
 
 
 class _Rate(TypedDict):
@@ -234,6 +148,12 @@ class Settings:
     max_skew_ms: int = hlc.MAX_SKEW_MS
     unauthenticated_per_s: float = 200
     max_addresses: int = 65_536
+    claims: bool = False
+    """Whether other processes take records of the same ids, so that an id is claimed first."""
+    replicated_wait_ms: int = REPLICATED_WAIT_MS
+    cut_off_ms: int = CUT_OFF_MS
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Where records of placements go that this region does not hold."""
 
 
 class Ingest:
@@ -246,19 +166,28 @@ class Ingest:
         check: Callable[[Mapping[str, Any]], None],
         directory: Directory,
         policies: PolicyBook,
-        next_seq: int = 1,
+        streams: Sequence[StreamStart] = (StreamStart(),),
         last_hlc: int = 0,
+        rank: Rank = lambda region: 0,
     ) -> None:
         self._settings = settings
         self._check = check
         self._directory = directory
         self._policies = policies
-        self._next_seq = next_seq
+        self._rank = rank
         self._last_hlc = last_hlc
-        self._recent: dict[Key, _Entry] = {}
-        self._unsynced: deque[_Entry] = deque()
-        self._unapplied: deque[_Entry] = deque()
-        self._asking: dict[Key, list[_Candidate | ReadRequested]] = {}
+        self._streams = {one.placement: Stream(settings.region, one) for one in streams}
+        self._recent: dict[Key, Entry] = {}
+        self._unapplied: deque[Entry] = deque()
+        self._rows_applied = 0
+        self._asking: dict[Key, list[_Asker]] = {}
+        self._peers: dict[tuple[str, str], _PeerStream] = {}
+        self._meeting: dict[Key, list[_PeerItem]] = {}
+        self._stuck: list[_PeerItem] = []
+        self._paced: list[tuple[int, int, _Candidate]] = []
+        self._numbers = itertools.count()
+        self._timer_ns: int | None = None
+        self._governors: dict[tuple[str, int], Governor] = {}
         self._checking: dict[Token, _Candidate] = {}
         self._batch_tenants: dict[Hashable, str] = {}
         self._quota = Buckets(max_buckets=settings.max_addresses)
@@ -268,7 +197,6 @@ class Ingest:
         self.kids_used: set[str] = set()
         """Key ids of all that was decided since the start."""
         self._draining = False
-        self._has_space = True
         self._handlers: dict[type, Callable[[Any, int], list[Effect]]] = {
             BodyReceived: self._on_body,
             ReadRequested: self._on_read,
@@ -283,6 +211,13 @@ class Ingest:
             DirectoryChanged: self._on_directory,
             PoliciesChanged: self._on_policies,
             Draining: self._on_draining,
+            Resumed: self._on_resumed,
+            PeerFrames: self._on_peer_frames,
+            PeerAcked: self._on_peer_acked,
+            PeerHeard: self._on_peer_heard,
+            StreamStopped: self._on_stream_stopped,
+            LeaseChanged: self._on_lease,
+            TimerFired: self._on_timer,
         }
 
     def on_event(self, event: object, now_ns: int) -> list[Effect]:
@@ -290,11 +225,24 @@ class Ingest:
         return self._handlers[type(event)](event, now_ns)
 
     def closed(self, now_ns: int) -> str | None:
-        """Say why no record is taken now, or None if records are taken."""
+        """Say why no record is taken now, or None if records of some placement are taken."""
+        refusal = self.refusal(now_ns)
+        return None if refusal is None else refusal.message
+
+    def refusal(self, now_ns: int) -> Refusal | None:
+        """Say with which code no record is taken now: a standby is no fault (spec/roles.md)."""
+        reason = self._gate(now_ns)
+        if reason is not None:
+            return Refusal("unavailable", reason)
+        refusals = [stream.refusal(now_ns) for stream in self._streams.values()]
+        if None in refusals:
+            return None
+        return next((one for one in refusals if one), Refusal("unavailable", "no placement"))
+
+    def _gate(self, now_ns: int) -> str | None:
+        """Say why no record of any placement is taken."""
         if self._draining:
             return "the server is draining"
-        if not self._has_space:
-            return "the write-ahead log has no space"
         settings = self._settings
         if len(self._recent) >= settings.recent_max:
             return "the index is too far behind the log"
@@ -305,17 +253,22 @@ class Ingest:
     @property
     def in_flight(self) -> int:
         """Count the frames that are not yet durable."""
-        return len(self._unsynced)
+        return sum(len(stream.unsynced) for stream in self._streams.values())
 
     @property
     def recent(self) -> int:
         """Count the outcomes that the store does not hold yet."""
         return len(self._recent)
 
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """Give the state of our streams by placement, to look at."""
+        return self._streams
+
     # --- a record comes in
 
     def _on_body(self, event: BodyReceived, now_ns: int) -> list[Effect]:
-        reason = self.closed(now_ns)
+        reason = self._gate(now_ns)
         if reason is not None:
             return [_unavailable(event.token, reason)]
         if len(self._strangers):
@@ -380,15 +333,69 @@ class Ingest:
     def _on_authentic(self, candidate: _Candidate, now_ns: int) -> list[Effect]:
         refusal = (
             self._mismatch(candidate)
+            or self._misplaced(candidate, now_ns)
             or self._expired(candidate, now_ns)
             or self._over_quota(candidate, now_ns)
         )
         if refusal is not None:
             return [refusal]
+        tenant = self._directory.tenants.get(candidate.key[0])
+        if tenant is not None and tenant.rpo_ms is not None:
+            return self._paced_by(tenant, candidate, now_ns)
+        return self._look_up(candidate, now_ns)
+
+    def _look_up(self, candidate: _Candidate, now_ns: int) -> list[Effect]:
         entry = self._recent.get(candidate.key)
         if entry is not None:
-            return self._meet(entry, candidate)
+            return self._meet(entry, candidate, now_ns)
         return self._ask(candidate.key, candidate)
+
+    def _misplaced(self, candidate: _Candidate, now_ns: int) -> Refuse | None:
+        """Refuse a record whose placement is not here, is led elsewhere, or is cut off."""
+        tenant = self._directory.tenants.get(candidate.key[0])
+        placement = OPEN_PLACEMENT if tenant is None else tenant.placement
+        stream = self._streams.get(placement)
+        if stream is None:
+            return self._elsewhere(candidate, placement)
+        refusal = stream.refusal(now_ns)
+        if refusal is not None:
+            return _refuse_with(refusal, candidate)
+        if tenant is None or tenant.on_partition == "accept":
+            return None
+        if not stream.levels.is_cut_off(now_ns, after_ms=self._settings.cut_off_ms):
+            return None
+        text = "no other region of the placement answers"
+        return _refuse_with(Refusal("unavailable", text), candidate)
+
+    def _elsewhere(self, candidate: _Candidate, placement: str) -> Refuse:
+        """Refuse what belongs to other regions: its bytes must not stay here."""
+        endpoint = self._settings.elsewhere.get(placement)
+        extras = None
+        if endpoint is not None:
+            extras = {"leader_hint": {"endpoint": endpoint, "region_epoch": 0}}
+        text = "the tenant's placement does not include this region"
+        refusal = _refuse_with(Refusal("wrong_region", text, extras), candidate)
+        return refusal._replace(key=None)  # not even the log names what must not be here
+
+    def _paced_by(self, tenant: Tenant, candidate: _Candidate, now_ns: int) -> list[Effect]:
+        """Slow, then refuse, the writes of a tenant whose records are not replicated in time."""
+        assert tenant.rpo_ms is not None
+        bound = (tenant.id, tenant.rpo_ms)
+        governor = self._governors.get(bound)
+        if governor is None:
+            governor = self._governors[bound] = Governor(tenant.rpo_ms)
+        lag_ms = self._streams[tenant.placement].levels.lag_ms(now_ns)
+        pace = governor.decide(lag_ms, now_ns)
+        if pace.refuse:
+            text = f"replication is more than the tenant's {tenant.rpo_ms} ms behind"
+            refusal = _refuse_with(Refusal("unavailable", text), candidate)
+            # A lag of hours may be made up in a second, so nobody is sent away for hours.
+            return [refusal._replace(retry_after_ms=min(pace.wait_ms, GATE_RETRY_MS))]
+        if not pace.wait_ms:
+            return self._look_up(candidate, now_ns)
+        at_ns = now_ns + pace.wait_ms * 1_000_000
+        heapq.heappush(self._paced, (at_ns, next(self._numbers), candidate))
+        return self._timer(at_ns)
 
     def _mismatch(self, candidate: _Candidate) -> Refuse | None:
         """Refuse a record whose tenant is named differently by header, record or batch."""
@@ -429,41 +436,65 @@ class Ingest:
             return _too_fast(candidate.token, "the tenant's quota is used up", wait_ns)
         return None
 
-    def _ask(self, key: Key, asker: _Candidate | ReadRequested) -> list[Effect]:
+    def _ask(self, key: Key, asker: _Asker) -> list[Effect]:
         askers = self._asking.get(key)
         if askers is not None:
             askers.append(asker)
             return []
         self._asking[key] = [asker]
+        if self._settings.claims and isinstance(asker, _Candidate):
+            return [Ask(key, asker.canonical.content)]
         return [Ask(key)]
 
     # --- the store has answered
 
     def _on_store_answer(self, event: StoreAnswered, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []
-        for asker in self._asking.pop(event.key):
+        askers = self._asking.pop(event.key)
+        is_claimed = not self._settings.claims or isinstance(askers[0], _Candidate)
+        unclaimed: list[_Candidate] = []
+        for asker in askers:
             entry = self._recent.get(event.key)
             if isinstance(asker, ReadRequested):
-                effects.append(_read_answer(asker, entry, event.stored))
+                effects.append(self._read_answer(asker, entry, event.stored))
+            elif isinstance(asker, _PeerItem):
+                effects += self._meet_peer(asker, now_ns, event)
             elif entry is not None:
-                effects += self._meet(entry, asker)
-            elif event.stored is not None:
-                effects.append(_compare(asker, event.stored))
+                effects += self._meet(entry, asker, now_ns)
+            elif event.stored is None and not is_claimed:
+                unclaimed.append(asker)
             else:
-                effects += self._decide(asker, now_ns)
+                effects += self._meet_store(asker, event, now_ns)
+        for asker in unclaimed:  # whoever asked first had nothing to claim the id for
+            effects += self._look_up(asker, now_ns)
         return effects
 
+    def _meet_store(self, candidate: _Candidate, event: StoreAnswered, now_ns: int) -> list[Effect]:
+        """Answer from what the store holds, or decide, if that is still ours to do."""
+        refusal = self._misplaced(candidate, now_ns)  # what changed while the store was asked
+        if refusal is not None:
+            is_claimed = self._settings.claims and event.stored is None
+            return [Release(candidate.key), refusal] if is_claimed else [refusal]
+        if event.stored is None:
+            return self._decide(candidate, now_ns)
+        waiter = self._waiter(candidate, replayed=True)
+        return self._settle(waiter, event.key, event.stored, now_ns, overridden=event.overridden)
+
     def _on_store_failure(self, event: StoreFailed, now_ns: int) -> list[Effect]:
-        askers = self._asking.pop(event.key)
-        return [_unavailable(asker.token, "the store cannot answer") for asker in askers]
+        effects: list[Effect] = []
+        for asker in self._asking.pop(event.key):
+            if isinstance(asker, _PeerItem):
+                effects += self._hold(asker, now_ns)
+            else:
+                effects.append(_store_failed(asker.token, event))
+        return effects
 
     def _decide(self, candidate: _Candidate, now_ns: int) -> list[Effect]:
         """Decide about a new id: verify, give it its place in the log, and wait."""
-        if not self._has_space:  # lost while the store was asked
-            return [_unavailable(candidate.token, "the write-ahead log has no space")]
+        stream = self._stream_of(candidate.key)
         policy = self._policies.for_tenant(candidate.key_record.tenant)
         self._last_hlc = stamp = hlc.tick(self._last_hlc, now_ns)
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        seq, stream.next_seq = stream.next_seq, stream.next_seq + 1
         verdict = verify(candidate.record, candidate.canonical.nanos, policy)
         outcome = outcome_bytes(
             verdict,
@@ -472,14 +503,16 @@ class Ingest:
             region=self._settings.region,
             hlc=hlc.text(stamp),
         )
-        stored = Stored(seq, candidate.canonical.content, verdict.status, outcome)
+        content = candidate.canonical.content
+        stored = Stored(seq, content, verdict.status, outcome, stream.origin, stamp)
         kid = candidate.key_record.kid
         self.kids_used.add(kid)
-        entry = _Entry(candidate.key, stored, kid, False, [_waiter(candidate, replayed=False)])
+        entry = Entry(candidate.key, stored, kid)
+        entry.waiters.append(self._waiter(candidate, replayed=False))
         self._recent[candidate.key] = entry
-        self._unsynced.append(entry)
+        stream.unsynced.append(entry)
         meta = write_facts(
-            content=stored.content,
+            content=content,
             kid=kid,
             outcome=outcome,
             policy_version=policy.version,
@@ -487,44 +520,114 @@ class Ingest:
             status=stored.status,
             tenant=candidate.key[0],
         )
-        return [Append(seq, encode_frame(seq, stamp, meta, candidate.request.body))]
+        frame = encode_frame(seq, stamp, meta, candidate.request.body)
+        return [Append(seq, frame, stream.placement)]
 
-    def _meet(self, entry: _Entry, candidate: _Candidate) -> list[Effect]:
+    def _stream_of(self, key: Key) -> Stream:
+        tenant = self._directory.tenants.get(key[0])
+        return self._streams[OPEN_PLACEMENT if tenant is None else tenant.placement]
+
+    def _meet(self, entry: Entry, candidate: _Candidate, now_ns: int) -> list[Effect]:
         """Answer from an outcome that the store does not hold yet, once it is durable."""
+        waiter = self._waiter(candidate, replayed=True)
         if entry.durable:
-            return [_compare(candidate, entry.stored)]
-        entry.waiters.append(_waiter(candidate, replayed=True))
+            overridden = tuple(entry.overridden)
+            return self._settle(waiter, entry.key, entry.stored, now_ns, overridden=overridden)
+        entry.waiters.append(waiter)
         return []
+
+    def _waiter(self, candidate: _Candidate, *, replayed: bool) -> Waiter:
+        level = candidate.request.level
+        if level is None:
+            tenant = self._directory.tenants.get(candidate.key[0])
+            level = "durable" if tenant is None else tenant.ack_level
+        return Waiter(candidate.token, replayed, candidate.canonical.content, level)
 
     # --- the log has answered
 
     def _on_synced(self, event: FrameSynced, now_ns: int) -> list[Effect]:
         effects: list[Effect] = []
-        unsynced = self._unsynced
+        stream = self._streams[event.placement]
+        stream.durable_seq = event.seq
+        stream.levels.synced(event.seq, now_ns)
+        unsynced, may_write = stream.unsynced, stream.may_write(now_ns)
         while unsynced and unsynced[0].stored.seq <= event.seq:
             entry = unsynced.popleft()
             entry.durable = True
-            self._unapplied.append(entry)
-            effects.append(Apply(entry.key, entry.stored, entry.kid))
-            effects += [_settle(waiter, entry.key, entry.stored) for waiter in entry.waiters]
+            effects.append(self._applied_later(entry, Apply(entry.key, entry.stored, entry.kid)))
+            for waiter in entry.waiters:
+                # A lease that was held anew meanwhile says nothing of who wrote in between.
+                if may_write and entry.stored.origin == stream.origin:
+                    effects += self._settle(waiter, entry.key, entry.stored, now_ns)
+                else:
+                    text = "recorded, but the lease of this region ended meanwhile"
+                    effects.append(_recorded_only(waiter.token, text, entry.key, entry.stored))
             entry.waiters.clear()
+            effects += self._meet_waiting(entry.key, now_ns)
         return effects
 
+    def _settle(
+        self,
+        waiter: Waiter,
+        key: Key,
+        stored: Stored,
+        now_ns: int,
+        *,
+        overridden: tuple[Stored, ...] = (),
+    ) -> list[Effect]:
+        """Answer one submission of an id whose first outcome is durable."""
+        if waiter.content != stored.content:
+            return [_conflict(waiter, key, stored, overridden)]
+        level = self._level_of(stored)
+        if waiter.level in ("durable", level):
+            return [Answer(waiter.token, stored, waiter.replayed, key, level)]
+        stream = self._streams.get(stored.origin.placement)
+        if stream is None or not self._is_ours(stored) or waiter.level != "replicated":
+            return [_not_reached(waiter, key, stored)]
+        if not stream.levels.is_reachable:
+            return [_not_reached(waiter, key, stored)]
+        if stream.levels.is_displaced(stored.seq):
+            return [_displaced_elsewhere(waiter, key, stored)]
+        deadline_ns = now_ns + self._settings.replicated_wait_ms * 1_000_000
+        stream.levels.park(stored.seq, deadline_ns, (waiter, key, stored))
+        return self._timer(deadline_ns)
+
+    def _level_of(self, stored: Stored) -> str:
+        """Say how safe an outcome is; a peer's is durable there and, mirrored, here."""
+        stream = self._streams.get(stored.origin.placement)
+        if stream is None or not stream.levels.is_reachable:
+            return "durable"
+        if not self._is_ours(stored):
+            return "replicated" if stream.levels.two_suffice else "durable"
+        return "replicated" if stream.levels.is_replicated(stored.seq) else "durable"
+
+    def _is_ours(self, stored: Stored) -> bool:
+        return stored.origin.region == self._settings.region
+
+    def _applied_later(self, entry: Entry, row: Apply) -> Apply:
+        entry.rows += 1
+        entry.kept = row.stored
+        self._unapplied.append(entry)
+        return row
+
     def _on_lost(self, event: FramesLost, now_ns: int) -> list[Effect]:
-        self._has_space = False
-        self._next_seq = event.seq
+        stream = self._streams[event.placement]
+        stream.lose_from(event.seq)
         effects: list[Effect] = []
-        while self._unsynced and self._unsynced[-1].stored.seq >= event.seq:
-            entry = self._unsynced.pop()
+        while stream.unsynced and stream.unsynced[-1].stored.seq >= event.seq:
+            entry = stream.unsynced.pop()
             del self._recent[entry.key]
             effects += [
                 _unavailable(waiter.token, "the write-ahead log has no space")
                 for waiter in entry.waiters
             ]
+            if self._settings.claims:
+                effects.append(Release(entry.key))
+            effects += self._meet_waiting(entry.key, now_ns)
         return effects
 
     def _on_space(self, event: SpaceReturned, now_ns: int) -> list[Effect]:
-        self._has_space = True
+        self._streams[event.placement].has_space = True
         return []
 
     def _on_applied(self, event: ViewApplied, now_ns: int) -> list[Effect]:
@@ -533,9 +636,171 @@ class Ingest:
         No answer on its way can say "new" about such an id: an id is asked about only while it
         has no entry, and gets one only from the answer.
         """
-        while self._unapplied and self._unapplied[0].stored.seq <= event.seq:
-            del self._recent[self._unapplied.popleft().key]
+        while self._rows_applied < event.rows:
+            self._rows_applied += 1
+            self._let_go(self._unapplied.popleft())
         return []
+
+    def _let_go(self, entry: Entry) -> None:
+        entry.rows -= 1
+        if not entry.rows:
+            del self._recent[entry.key]
+
+    # --- frames of other regions
+
+    def _on_peer_frames(self, event: PeerFrames, now_ns: int) -> list[Effect]:
+        if not event.frames:
+            return [PeerMerged(event.token, ())]
+        self._last_hlc = max(self._last_hlc, *(facts.stored.hlc for facts in event.frames))
+        first = event.frames[0].stored
+        stream = self._peers.setdefault(first.origin[:2], _PeerStream(first.seq))
+        batch = _PeerBatch(event.token, len(event.frames))
+        effects: list[Effect] = []
+        for facts in event.frames:
+            seq = facts.stored.seq
+            item = stream.unmet.get(seq)
+            if item is not None:  # it was sent again while it waits
+                item.batches.append(batch)
+                continue
+            item = stream.unmet[seq] = _PeerItem(stream, facts, [batch])
+            effects += self._meet_or_ask(item, now_ns)
+        return _asks_last(effects)
+
+    def _meet_or_ask(self, item: _PeerItem, now_ns: int) -> list[Effect]:
+        key = item.facts.key
+        if key in self._recent:
+            return self._meet_peer(item, now_ns, None)
+        is_full = len(self._recent) >= self._settings.recent_max
+        if is_full and item.facts.stored.seq > item.stream.next_seq:  # the next one makes room
+            return self._hold(item, now_ns)
+        return self._ask(key, item)
+
+    def _hold(self, item: _PeerItem, now_ns: int) -> list[Effect]:
+        self._stuck.append(item)
+        return self._timer(now_ns + PEER_RETRY_MS * 1_000_000)
+
+    def _meet_waiting(self, key: Key, now_ns: int) -> list[Effect]:
+        """Let frames of peers meet an own one that is durable now, or lost; then nothing stands."""
+        effects: list[Effect] = []
+        for item in self._meeting.pop(key, ()):
+            effects += self._meet_peer(item, now_ns, StoreAnswered(key, None))
+        return effects
+
+    def _meet_peer(self, item: _PeerItem, now_ns: int, known: StoreAnswered | None) -> list[Effect]:
+        """Let a frame of a peer meet what stands; `known` is what the store says."""
+        stream, facts = item.stream, item.facts
+        seq, entry = facts.stored.seq, self._recent.get(facts.key)
+        if entry is not None and not entry.durable:
+            # It may yet be lost, and the peer's frame would stand.
+            self._meeting.setdefault(facts.key, []).append(item)
+            return []
+        if entry is None:
+            assert known is not None
+            if seq < stream.next_seq:  # it was merged before, and is asked about once more
+                return _met(item, known.stored)
+            entry = self._recent[facts.key] = _entry_of(facts, known)
+        effects: list[Effect] = []
+        if seq >= stream.next_seq:
+            entry.rows += 1
+            stream.met[seq] = facts
+            effects += self._merge(entry, facts.stored, now_ns)
+            effects += self._give(stream)
+        return effects + _met(item, entry.stored)
+
+    def _merge(self, entry: Entry, frame: Stored, now_ns: int) -> list[Effect]:
+        """Let the first of two outcomes stand; answer those who waited for the other's level."""
+        met = merge(frame, entry.stored, self._rank)
+        if met.kind == SAME:
+            return []
+        entry.stored = met.winner
+        if met.other not in entry.overridden:
+            entry.overridden.append(met.other)
+        stream = self._streams.get(met.other.origin.placement)
+        if stream is None or met.winner is not frame or not self._is_ours(met.other):
+            return []
+        effects: list[Effect] = []
+        overridden = tuple(entry.overridden)
+        for parked in stream.levels.overridden(met.other.seq):
+            waiter, key, _ = parked.waiter
+            effects += self._settle(waiter, key, entry.stored, now_ns, overridden=overridden)
+        return effects
+
+    def _give(self, stream: _PeerStream) -> list[Effect]:
+        """Give the store what is next of a stream.
+
+        What a row says is held against what the store holds after the rows before it. That may
+        differ from what stands already: a frame that has met waits for those before it.
+        """
+        effects: list[Effect] = []
+        while (facts := stream.met.pop(stream.next_seq, None)) is not None:
+            stream.next_seq += 1
+            entry = self._recent[facts.key]
+            row = resolve(facts.key, facts.stored, facts.kid, entry.kept, self._rank)
+            if row is None:
+                self._let_go(entry)
+                continue
+            if row.wins:
+                entry.kept = row.stored
+            self._unapplied.append(entry)
+            self.kids_used.add(facts.kid)
+            effects.append(row)
+        return effects
+
+    def _on_peer_acked(self, event: PeerAcked, now_ns: int) -> list[Effect]:
+        levels = self._streams[event.placement].levels
+        effects: list[Effect] = [
+            _displaced_elsewhere(*parked.waiter) for parked in levels.displace(event.displaced)
+        ]
+        for parked in levels.acked(event.peer, event.seq, now_ns):
+            waiter, key, stored = parked.waiter
+            effects.append(Answer(waiter.token, stored, waiter.replayed, key, "replicated"))
+        return effects
+
+    def _on_stream_stopped(self, event: StreamStopped, now_ns: int) -> list[Effect]:
+        self._streams[event.placement].stopped = event.reason
+        return []
+
+    def _on_peer_heard(self, event: PeerHeard, now_ns: int) -> list[Effect]:
+        self._streams[event.placement].levels.heard(event.at_ns)
+        return []
+
+    def _on_lease(self, event: LeaseChanged, now_ns: int) -> list[Effect]:
+        stream = self._streams[event.placement]
+        stream.lease(event.until_ns, event.region_epoch, event.leader)
+        if not event.until_ns or event.region_epoch <= stream.origin.region_epoch:
+            return []
+        stream.open_epoch(event.region_epoch)
+        return [OpenEpoch(event.placement, event.region_epoch)]
+
+    # --- time
+
+    def _timer(self, at_ns: int) -> list[Effect]:
+        if self._timer_ns is not None and self._timer_ns <= at_ns:
+            return []
+        self._timer_ns = at_ns
+        return [SetTimer(at_ns)]
+
+    def _on_timer(self, event: TimerFired, now_ns: int) -> list[Effect]:
+        self._timer_ns = None
+        effects: list[Effect] = []
+        later = [self._timer_of(stream, now_ns, effects) for stream in self._streams.values()]
+        while self._paced and self._paced[0][0] <= now_ns:
+            candidate = heapq.heappop(self._paced)[2]
+            refusal = self._misplaced(candidate, now_ns)  # what changed while it was held back
+            effects += [refusal] if refusal is not None else self._look_up(candidate, now_ns)
+        stuck, self._stuck = self._stuck, []
+        for item in stuck:
+            effects += self._meet_or_ask(item, now_ns)
+        if self._paced:
+            later.append(self._paced[0][0])
+        due = [at_ns for at_ns in later if at_ns is not None]
+        return _asks_last(effects + (self._timer(min(due)) if due else []))
+
+    def _timer_of(self, stream: Stream, now_ns: int, effects: list[Effect]) -> int | None:
+        for parked in stream.levels.expired(now_ns):
+            waiter, key, stored = parked.waiter
+            effects.append(_not_reached(waiter, key, stored))
+        return stream.levels.next_deadline_ns()
 
     # --- the rest
 
@@ -543,8 +808,19 @@ class Ingest:
         key = (event.tenant, event.pcs_id)
         entry = self._recent.get(key)
         if entry is not None:
-            return [_read_answer(event, entry, None)]
+            return [self._read_answer(event, entry, None)]
         return self._ask(key, event)
+
+    def _read_answer(
+        self, event: ReadRequested, entry: Entry | None, stored: Stored | None
+    ) -> Effect:
+        if entry is not None and entry.durable:
+            stored = entry.stored
+        if stored is None:
+            text = "this tenant has no outcome under this pcs_id"
+            return Refuse(event.token, "not_found", text)
+        key = (event.tenant, event.pcs_id)
+        return Answer(event.token, stored, True, key, self._level_of(stored))
 
     def _on_batch_end(self, event: BatchEnded, now_ns: int) -> list[Effect]:
         self._batch_tenants.pop(event.batch, None)
@@ -562,12 +838,21 @@ class Ingest:
         self._draining = True
         return []
 
+    def _on_resumed(self, event: Resumed, now_ns: int) -> list[Effect]:
+        self._draining = False
+        return []
+
 
 # --- values from values --------------------------------------------------------------------
 
 
 def _unavailable(token: Token, reason: str) -> Refuse:
     return Refuse(token, "unavailable", reason, retry_after_ms=GATE_RETRY_MS)
+
+
+def _store_failed(token: Token, event: StoreFailed) -> Refuse:
+    retry_after_ms = event.retry_after_ms or GATE_RETRY_MS
+    return Refuse(token, event.code, "the store cannot answer", retry_after_ms=retry_after_ms)
 
 
 def _too_fast(token: Token, reason: str, wait_ns: int) -> Refuse:
@@ -591,38 +876,80 @@ def _sig(candidate: _Candidate) -> str:
     return sig
 
 
-def _waiter(candidate: _Candidate, *, replayed: bool) -> _Waiter:
-    return _Waiter(candidate.token, replayed, candidate.canonical.content, candidate.request.level)
-
-
-def _settle(waiter: _Waiter, key: Key, stored: Stored) -> Effect:
-    """Answer one submission of an id whose first outcome is durable."""
-    if waiter.content != stored.content:
-        return _conflict(waiter.token, key)
-    if waiter.level != "durable":
-        return _not_reached(waiter, key, stored)
-    return Answer(waiter.token, stored, waiter.replayed, key)
-
-
-def _compare(candidate: _Candidate, stored: Stored) -> Effect:
-    return _settle(_waiter(candidate, replayed=True), candidate.key, stored)
-
-
-def _conflict(token: Token, key: Key) -> Refuse:
-    text = "this pcs_id was recorded with other content; the first outcome stands"
-    return Refuse(token, "pcs_id_conflict", text, pointer="/pcs_id", key=key)
-
-
-def _not_reached(waiter: _Waiter, key: Key, stored: Stored) -> Refuse:
-    text = f"recorded, but not yet {waiter.level}"
+def _refuse_with(refusal: Refusal, candidate: _Candidate) -> Refuse:
+    retry_ms = GATE_RETRY_MS if refusal.code in ("unavailable", "not_primary") else None
     return Refuse(
-        waiter.token, "unavailable", text, retry_after_ms=GATE_RETRY_MS, key=key, seq=stored.seq
+        candidate.token,
+        refusal.code,
+        refusal.message,
+        retry_after_ms=retry_ms,
+        key=candidate.key,
+        extras=refusal.extras,
     )
 
 
-def _read_answer(event: ReadRequested, entry: _Entry | None, stored: Stored | None) -> Effect:
-    if entry is not None and entry.durable:
-        stored = entry.stored
-    if stored is None:
-        return Refuse(event.token, "not_found", "this tenant has no outcome under this pcs_id")
-    return Answer(event.token, stored, True, (event.tenant, event.pcs_id))
+def _conflict(waiter: Waiter, key: Key, stored: Stored, overridden: tuple[Stored, ...]) -> Refuse:
+    """Refuse other content; to whom was acknowledged first and displaced, say so."""
+    text = "this pcs_id was recorded with other content; the first outcome stands"
+    mine = [other for other in overridden if other.content == waiter.content]
+    extras = None
+    if mine:
+        extras = {
+            "displaced": True,
+            "first_acked": position(mine[0]),
+            "winner": parse(stored.outcome),
+        }
+    return Refuse(waiter.token, "pcs_id_conflict", text, pointer="/pcs_id", key=key, extras=extras)
+
+
+def _displaced_elsewhere(waiter: Waiter, key: Key, stored: Stored) -> Refuse:
+    """Refuse content that lost in another region, whose winner is not known here yet."""
+    text = "another region took other content under this pcs_id first"
+    extras = {"displaced": True, "first_acked": position(stored)}
+    return Refuse(waiter.token, "pcs_id_conflict", text, "/pcs_id", key=key, extras=extras)
+
+
+def _entry_of(facts: Facts, known: StoreAnswered) -> Entry:
+    """Make the entry of an id that a frame of a peer meets in the store, or is the first of."""
+    return Entry(
+        facts.key,
+        known.stored or facts.stored,
+        facts.kid,
+        durable=True,
+        kept=known.stored,
+        overridden=list(known.overridden),
+    )
+
+
+def _asks_last(effects: list[Effect]) -> list[Effect]:
+    """Put look-ups behind all else: an answer that comes at once has effects of its own.
+
+    They would be carried out before what stands behind the look-up, although they follow it.
+    """
+    asks: list[Effect] = [one for one in effects if isinstance(one, Ask)]
+    return [one for one in effects if not isinstance(one, Ask)] + asks
+
+
+def _met(item: _PeerItem, standing: Stored | None) -> list[Effect]:
+    """Count a frame that has met, in each batch that waits for it."""
+    frame = item.facts.stored
+    del item.stream.unmet[frame.seq]
+    effects: list[Effect] = []
+    for batch in item.batches:
+        batch.unmet -= 1
+        if standing is not None and standing.content != frame.content:
+            batch.displaced.append(frame.seq)
+        if not batch.unmet:
+            effects.append(PeerMerged(batch.token, tuple(sorted(batch.displaced))))
+    return effects
+
+
+def _not_reached(waiter: Waiter, key: Key, stored: Stored) -> Refuse:
+    return _recorded_only(waiter.token, f"recorded, but not yet {waiter.level}", key, stored)
+
+
+def _recorded_only(token: Token, text: str, key: Key, stored: Stored) -> Refuse:
+    return Refuse(token, "unavailable", text, retry_after_ms=GATE_RETRY_MS, key=key, stored=stored)
+
+
+__all__ = ["Ingest", "Settings"]

@@ -97,6 +97,12 @@ class Tenant:
     quota: Quota | None
     key_ids: tuple[str, ...]
     placement: str = OPEN_PLACEMENT
+    on_partition: str = "accept"
+    """Whether a region that hears of no other one takes records: `accept` or `refuse`."""
+    ack_level: str = "durable"
+    """The level of an answer to a request that asks for none."""
+    rpo_ms: int | None = None
+    """How far replication may lag behind before writes are slowed and refused; None: any."""
 
 
 class Directory:
@@ -198,6 +204,7 @@ def directory_of(document: Mapping[str, Any], secrets: Mapping[str, bytes]) -> D
             digest = bytes.fromhex(token["sha256"])
             tokens.append(ReadToken(token["id"], name, digest, _time_ms(token, "not_after")))
         quota = entry.get("quota")
+        ack = entry.get("ack", {})
         tenants.append(
             Tenant(
                 id=name,
@@ -205,6 +212,10 @@ def directory_of(document: Mapping[str, Any], secrets: Mapping[str, bytes]) -> D
                 v1_default_kid=entry.get("v1_default_kid"),
                 quota=None if quota is None else Quota(quota["per_s"], int(quota["burst"])),
                 key_ids=tuple(key["kid"] for key in entry["keys"]),
+                placement=entry.get("placement", OPEN_PLACEMENT),
+                on_partition=entry.get("on_partition", "accept"),
+                ack_level=ack.get("level", "durable"),
+                rpo_ms=ack.get("rpo_ms"),
             )
         )
     return Directory(tenants=tenants, keys=keys, tokens=tokens)

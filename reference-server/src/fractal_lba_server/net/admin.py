@@ -12,6 +12,7 @@ from ..core.problem import problem
 from ..metrics import CONTENT_TYPE, Metrics
 from .app import RequestIds
 from .protocol import Reply, Request
+from .region_admin import RegionAdmin
 
 MAX_ADMIN_BODY_BYTES: Final = 1_024
 """No operation of this listener has a body; one of this size is read and left alone."""
@@ -26,10 +27,12 @@ class AdminApp:
         metrics: Metrics,
         drain: Callable[[], int],
         reload: Callable[[Callable[[dict[str, Any] | ConfigError], None]], None],
+        region: RegionAdmin,
     ) -> None:
         self._metrics = metrics
         self._drain = drain
         self._reload = reload
+        self._region = region
         self._ids = RequestIds()
 
     def body_limit(self, request: Request) -> int:
@@ -45,6 +48,12 @@ class AdminApp:
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
+        if not self._region.admits(request):
+            self.refuse("unauthorized", "show the administrative token", request, reply)
+            return
+        if self._region.handles(request):
+            self._region.handle(request, reply)
+            return
         match request.method, request.path:
             case ("GET" | "HEAD", "/metrics"):
                 self._respond(reply, CONTENT_TYPE, self._metrics.render())

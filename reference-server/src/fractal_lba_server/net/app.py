@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from fractal_lba.canonical import MAX_RECORD_BYTES
+from fractal_lba.canonical import MAX_RECORD_BYTES, jcs
 
-from ..core.ingest import Answer, BatchEnded, Refuse
+from ..core.first_write import Key, place, position
+from ..core.ingest_events import Answer, BatchEnded, Refuse
 from ..core.problem import problem, retry_after_ms, retry_after_text
-from ..core.tenants import Directory, Tenant
+from ..core.tenants import OPEN_PLACEMENT, Directory, Tenant
 from ..ingest import Driver
 from ..logs import Log
 from ..metrics import Metrics
@@ -58,8 +59,7 @@ class AppSettings:
     """What the wire says about this region."""
 
     region: str
-    placement: str = "open"
-    region_epoch: int = 1
+    has_peers: bool = False
     primary: bool = True
     allowed_origins: frozenset[str] = frozenset()
 
@@ -161,11 +161,11 @@ class App:
         self._policy_version = policy_version
         self._log = log
         self._metrics = metrics
-        self._place = f"{settings.region}/{settings.placement}/{settings.region_epoch}/".encode()
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/pcs/submit": {"POST": self._submit},
             "/v1/pcs/batch": {"POST": self._batch},
             "/v1/tenants/self": {"GET": self._self},
+            "/v1/region/status": {"GET": self._region_status},
             "/health": {"GET": self._ready},
             "/readyz": {"GET": self._ready},
             "/healthz": {"GET": self._alive},
@@ -220,7 +220,7 @@ class App:
             exchange.request.body,
             tenant_header=exchange.text(b"x-tenant-id"),
             address=exchange.request.address,
-            level=exchange.text(b"pcs-min-ack") or "durable",
+            level=exchange.text(b"pcs-min-ack"),
         )
 
     def _send(self, exchange: Exchange, result: Answer | Refuse) -> None:
@@ -237,8 +237,14 @@ class App:
         exchange.respond(
             stored.status,
             b"content-type: application/json\r\nidempotency-replayed: %b\r\n"
-            b"pcs-level: durable\r\npcs-position: %b%d\r\n"
-            % (b"true" if result.replayed else b"false", self._place, stored.seq),
+            b"pcs-level: %b\r\npcs-position: %b%d\r\n%b"
+            % (
+                b"true" if result.replayed else b"false",
+                result.level.encode(),
+                place(stored.origin).encode(),
+                stored.seq,
+                self._watermark_line(result.key),
+            ),
             stored.outcome,
         )
 
@@ -249,7 +255,7 @@ class App:
             return
         lines, last = split_lines(exchange.request.body)
         batch = Batch(self, exchange, len(lines), last)
-        level = exchange.text(b"pcs-min-ack") or "durable"
+        level = exchange.text(b"pcs-min-ack")
         tenant_header, address = exchange.text(b"x-tenant-id"), exchange.request.address
         for index, line in enumerate(lines):
             self._driver.submit(
@@ -273,10 +279,10 @@ class App:
         exchange.tenant = result.key[0]
         self._metrics.outcome(result.key[0], stored.status, replayed=result.replayed)
         return (
-            b'{"index":%d,"level":"durable","outcome":%b,"position":"%b%d","replayed":%b,'
+            b'{"index":%d,"level":"%b","outcome":%b,"position":"%b","replayed":%b,'
             b'"status":%d}\n'
         ) % (
-            index, stored.outcome, self._place, stored.seq,
+            index, result.level.encode(), stored.outcome, position(stored).encode(),
             b"true" if result.replayed else b"false", stored.status,
         )  # fmt: skip
 
@@ -305,6 +311,15 @@ class App:
         body = self._directory().describe(tenant, policy_version=version)
         exchange.respond(200, _JSON, body)
 
+    def _region_status(self, exchange: Exchange) -> None:
+        tenant = self._reader(exchange)
+        if tenant is None:
+            return
+        stream = self._driver.core.streams.get(tenant.placement)
+        streams = [] if stream is None else [stream.status()]
+        body = jcs({"region": self._settings.region, "streams": streams})
+        exchange.respond(200, _JSON, body)
+
     def _reader(self, exchange: Exchange) -> Tenant | None:
         """Find whose read token came; None if the request has been refused."""
         scheme, _, token = (exchange.text(b"authorization") or "").partition(" ")
@@ -326,11 +341,12 @@ class App:
         exchange.respond(200, _JSON, body % (self._settings.region.encode(), primary))
 
     def _ready(self, exchange: Exchange) -> None:
-        reason = self._driver.closed()
-        if reason is None:
+        refusal = self._driver.refusal()
+        if refusal is None:
             self._alive(exchange)
-        else:
-            exchange.refuse(_refusal("unavailable", reason))
+        else:  # 503 for every reason; the code tells a standby from a fault
+            code = "unavailable" if refusal.code == "unavailable" else "not_primary"
+            exchange.refuse(_refusal(code, refusal.message))
 
     # --- browsers
 
@@ -355,12 +371,13 @@ class App:
 
     def problem(self, refusal: Refuse, request_id: str) -> tuple[int, bytes, bytes]:
         """Give status, body and header lines of a refusal."""
-        extras: dict[str, Any] = {}
+        extras: dict[str, Any] = dict(refusal.extras or {})
         lines = b""
-        if refusal.seq is not None:
-            position = self._place + b"%d" % refusal.seq
-            extras["position"] = position.decode()
-            lines = b"pcs-position: %b\r\n" % position
+        if refusal.stored is not None:
+            extras["position"] = position(refusal.stored)
+            lines = b"pcs-position: %b\r\n" % extras["position"].encode()
+        if refusal.key is not None:
+            lines += self._watermark_line(refusal.key)
         wait_ms = retry_after_ms(refusal.code, refusal.retry_after_ms)
         if wait_ms is not None:
             extras["retry_after_ms"] = wait_ms
@@ -375,6 +392,17 @@ class App:
         if status == 401:  # RFC 9110 15.5.2: it names a scheme, here the read token's
             lines += b"www-authenticate: Bearer\r\n"
         return status, body, lines
+
+    def _watermark_line(self, key: Key) -> bytes:
+        """Say up to where our stream of the tenant's placement is replicated."""
+        if not self._settings.has_peers:
+            return b""
+        tenant = self._directory().tenants.get(key[0])
+        stream = self._driver.core.streams.get(
+            OPEN_PLACEMENT if tenant is None else tenant.placement
+        )
+        watermark = None if stream is None else stream.watermark()
+        return b"" if watermark is None else b"pcs-replicated: %b\r\n" % watermark.encode()
 
     def account(self, exchange: Exchange, status: int) -> None:
         """Log and count an answered request."""

@@ -50,18 +50,28 @@ MAX_PIPELINED: Final = 16
 
 
 class Request:
-    """One whole request. Header names are in lower case; of a repeated one the last counts."""
+    """One whole request. Header names are in lower case; of a repeated one the last counts.
 
-    __slots__ = ("address", "body", "headers", "method", "path")
+    `uris` are those that the client's certificate names, if it showed one that holds.
+    """
+
+    __slots__ = ("address", "body", "headers", "method", "path", "uris")
 
     def __init__(
-        self, method: str, path: str, headers: dict[bytes, bytes], address: str, body: bytes = b""
+        self,
+        method: str,
+        path: str,
+        headers: dict[bytes, bytes],
+        address: str,
+        body: bytes = b"",
+        uris: frozenset[str] = frozenset(),
     ) -> None:
         self.method = method
         self.path = path
         self.headers = headers
         self.address = address
         self.body = body
+        self.uris = uris
 
 
 class Application(Protocol):
@@ -142,6 +152,7 @@ class Connection(HttpToolsProtocol):
         self._waiting: deque[Cycle] = deque()
         self._half_closed = False
         self._address = self.client[0] if self.client else ""
+        self._uris = certificate_uris(transport.get_extra_info("peercert"))
         if len(self.connections) > self.limits.connections:
             self._end(503, b"retry-after: 1\r\n")
 
@@ -201,7 +212,7 @@ class Connection(HttpToolsProtocol):
         if "%" in path:
             path = unquote(path)
         method = self.parser.get_method().decode("ascii")
-        request = Request(method, path, headers, self._address)
+        request = Request(method, path, headers, self._address, uris=self._uris)
         keep_alive = self.parser.should_keep_alive()
         self._reading = cycle = Cycle(
             request, self.application.body_limit(request), keep_alive=keep_alive
@@ -377,6 +388,12 @@ class Connection(HttpToolsProtocol):
                 STATUS_LINE[status] + headers + b"content-length: 0\r\nconnection: close\r\n\r\n"
             )
             self.transport.close()
+
+
+def certificate_uris(certificate: Any) -> frozenset[str]:
+    """Give the URIs of a checked certificate, as `ssl` describes it; none if there is none."""
+    names = (certificate or {}).get("subjectAltName", ())
+    return frozenset(value for kind, value in names if kind == "URI")
 
 
 def _too_large(limit: int) -> str:

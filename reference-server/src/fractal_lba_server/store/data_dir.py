@@ -5,6 +5,7 @@
     region.json        region code and region epoch
     policies/<v>.json  every policy an outcome was decided under, kept for replay
     wal/<placement>/   the segments of one stream
+    peers/<region>/<placement>/  the mirror of another region's stream, byte for byte
     index.sqlite       the view that follows the log
 
 The layout is spec/formats.md, section "data directory".
@@ -17,13 +18,21 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ..core.policy import Policy
 
 LAYOUT_VERSION: Final = 1
 OPEN_STREAM: Final = "open"
 """The stream of tenants that are not locked to regions."""
+
+
+class StreamDir(NamedTuple):
+    """The folder of one stream: our own, or the mirror of another region's."""
+
+    region: str
+    placement: str
+    path: Path
 
 
 class DataDirError(Exception):
@@ -57,6 +66,23 @@ class DataDir:
     def wal(self) -> Path:
         return self.path / "wal" / OPEN_STREAM
 
+    def own_stream(self, placement: str) -> StreamDir:
+        """Give, and make, the folder of a stream of ours."""
+        path = self.path / "wal" / placement
+        _make_folders(path)
+        return StreamDir(self.region, placement, path)
+
+    def streams(self) -> list[StreamDir]:
+        """Give every stream that is here: our own first, then the mirrors."""
+        return streams_in(self.path)
+
+    def raise_epoch(self, region_epoch: int) -> None:
+        """Make a later region epoch durable, before anything is written under it."""
+        if region_epoch > self.region_epoch:
+            document = {"region": self.region, "region_epoch": region_epoch}
+            write_durably(self.path / "region.json", json.dumps(document).encode() + b"\n")
+            self.region_epoch = region_epoch
+
     @property
     def index(self) -> Path:
         return self.path / "index.sqlite"
@@ -80,6 +106,14 @@ class DataDir:
     def close(self) -> None:
         """Give the lock back."""
         os.close(self._lock)
+
+
+def streams_in(path: Path) -> list[StreamDir]:
+    """Give the streams of a data directory, also of one that a server holds."""
+    region = json.loads((path / "region.json").read_bytes())["region"]
+    own = [StreamDir(region, p.name, p) for p in sorted((path / "wal").iterdir())]
+    mirrors = sorted((path / "peers").glob("*/*"))
+    return own + [StreamDir(p.parent.name, p.name, p) for p in mirrors if p.is_dir()]
 
 
 def write_durably(path: Path, data: bytes) -> None:

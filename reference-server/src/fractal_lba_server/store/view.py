@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from ..core.ingest import Apply, ViewApplied
+from ..core.first_write import Apply
+from ..core.ingest_events import ViewApplied
 from .sqlite import Index
 
 APPLY_ROWS_MAX: Final = 65_536
@@ -39,11 +40,14 @@ class View:
         notify: Callable[[ViewApplied], None],
         rows_max: int = APPLY_ROWS_MAX,
         interval_s: float = APPLY_INTERVAL_S,
+        on_failure: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._index = index
         self._notify = notify
         self._rows_max = rows_max
         self._interval_s = interval_s
+        self._on_failure = on_failure
+        self._rows = 0
         self._queue: queue.SimpleQueue[Apply | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="view", daemon=True)
@@ -83,11 +87,14 @@ class View:
     def _apply(self, batch: list[Apply]) -> bool:
         while True:
             try:
-                last = self._index.apply(batch)
+                self._rows += self._index.apply(batch)
             except sqlite3.Error as error:
                 log.error("the index cannot follow the log: %s", error)
                 if self._stopping.wait(RETRY_S):
                     return False
                 continue
-            self._notify(ViewApplied(last))
+            except ValueError as error:  # a row that leaves a gap: a defect, which must not hide
+                self._on_failure(f"the index does not follow the log: {error}")
+                return False
+            self._notify(ViewApplied(self._rows))
             return True

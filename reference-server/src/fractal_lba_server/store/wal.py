@@ -3,7 +3,8 @@
 This file owns durability: `FrameSynced` is said after `fdatasync` has returned for the bytes
 of that frame, and nowhere else. Frames that arrive while a sync is under way share the next
 one (group commit). Space is zero-filled ahead of the data, so that a sync writes data only.
-The bytes themselves are `core/segment.py`.
+The bytes themselves are `core/segment.py`. Whoever ships the log hears through `on_tail` how far
+it is durable, after each sync and after each close, and never sooner.
 """
 
 # tidy: long because writing, rotation, loss and recovery share one account of the open segment
@@ -20,12 +21,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from fractal_lba.merkle import MerkleRoot
 
-from ..core.ingest import FramesLost, FrameSynced, SpaceReturned
+from ..core.ingest_events import FramesLost, FrameSynced, SpaceReturned
+from ..core.replication import SegmentSealed, TailGrown
 from ..core.segment import (
     FOOTER_BYTES,
     GENESIS,
@@ -94,6 +97,19 @@ def segment_paths(directory: Path) -> list[Path]:
     """Give the segments of a stream in order; the last may be open."""
     found = [p for p in directory.glob("seg-*") if p.suffix in (".wal", ".open")]
     return sorted(found, key=lambda path: path.stem)
+
+
+def segment_ends(directory: Path) -> list[tuple[Path, int]]:
+    """Give the segments of a stream with the number of each one's last frame.
+
+    The next one's name says it; only the last segment is read. One without a frame is left out.
+    """
+    paths = segment_paths(directory)
+    ends = [(path, int(after.stem[4:]) - 1) for path, after in pairwise(paths)]
+    for path in paths[-1:]:
+        found = read_segment(path).frames
+        ends += [(path, found[-1].seq)] if found else []
+    return ends
 
 
 def read_segment(path: Path) -> Scan:
@@ -172,6 +188,19 @@ def check_cut(path: Path, data: bytes, found: Scan) -> None:
         raise WalCorruptError(path, text)
 
 
+def open_again(files: Files, path: Path) -> int:
+    """Open the last segment; a close that did not come to its end made it read-only."""
+    try:
+        return files.open(path, os.O_RDWR)
+    except PermissionError:
+        fd = files.open(path, os.O_RDONLY)
+        try:
+            files.chmod(fd, 0o600)
+        finally:
+            files.close(fd)
+        return files.open(path, os.O_RDWR)
+
+
 # --- the open segment ----------------------------------------------------------------------
 
 
@@ -186,6 +215,8 @@ class _OpenSegment:
         self._fill_fd = files.open(path, os.O_RDWR)
         self.path = path
         self.fd = fd
+        self.first_seq = header.first_seq
+        self.region_epoch = header.region_epoch
         self.offset = HEADER_BYTES
         self.filled = HEADER_BYTES
         self.frames = 0
@@ -241,6 +272,16 @@ class _OpenSegment:
             self.root.add(payload_of(frame))
             self.frames += 1
 
+    def tail(self) -> TailGrown:
+        """Say what the file holds; it is durable if the last write was synced."""
+        return TailGrown(self.first_seq, self.offset, self.first_seq + self.frames - 1)
+
+    def sealed(self) -> SegmentSealed:
+        """Say what the file holds once it is closed."""
+        return SegmentSealed(
+            self.first_seq, self.offset + FOOTER_BYTES, self.first_seq + self.frames - 1
+        )
+
     def close(self, directory: Path) -> bytes:
         """Write the footer, make the file read-only and final; give its hash."""
         unhashed = Footer(self.frames, self.root.digest(), bytes(32)).to_bytes()[:-32]
@@ -293,9 +334,11 @@ class Wal:
         notify: Callable[[WalEvent], None],
         region_epoch: int = 1,
         applied_seq: int = 0,
+        peer_seq: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_s: float = SEGMENT_AGE_S,
         on_commit: Callable[[int, int, int], None] = lambda frames, size, duration_ns: None,
+        on_tail: Callable[[TailGrown | SegmentSealed], None] = lambda event: None,
         files: Files | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -306,19 +349,19 @@ class Wal:
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
         self._on_commit = on_commit
+        self._on_tail = on_tail
         self._now_ms = now_ms
-        self._queue: queue.SimpleQueue[list[tuple[int, bytes]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[tuple[int, bytes]] | int | None] = queue.SimpleQueue()
         self._fill_wanted = threading.Event()
         self._stopping = threading.Event()
         self._open: _OpenSegment | None = None
         self._prev_sha256 = GENESIS
         self._lost = False
-        self.recovered = self._recover(applied_seq)
-        if applied_seq >= self.recovered.next_seq:
-            last = self.recovered.next_seq - 1
-            raise WalCorruptError(
-                directory, f"the log ends at {last}, but the index holds number {applied_seq}"
-            )
+        self._needed_seq = max(applied_seq, peer_seq)
+        self._needed_by = "the index" if applied_seq >= peer_seq else "a peer"
+        self.recovered = self._recover()
+        if self._needed_seq >= self.recovered.next_seq:
+            raise self._cut_refused(directory, f"the log ends at {self.recovered.next_seq - 1}")
         self._next_seq = self.recovered.next_seq
         self._threads = [
             threading.Thread(target=self._write_loop, name="wal-writer", daemon=True),
@@ -327,14 +370,25 @@ class Wal:
 
     def start(self) -> None:
         """Start the writer. Raises OSError if the first segment cannot be made."""
+        if self._open is not None and self._open.region_epoch != self._region_epoch:
+            self._end_incarnation(self._open)
         if self._open is None:
             self._open = self._new_segment(self._next_seq)
         for thread in self._threads:
             thread.start()
 
+    def tail(self) -> TailGrown | None:
+        """Say how far the open segment is durable; to be asked between recovery and `start`."""
+        segment = self._open
+        return segment.tail() if segment is not None and segment.frames else None
+
     def append(self, frames: list[tuple[int, bytes]]) -> None:
         """Hand over frames, in order of their sequence numbers."""
         self._queue.put(frames)
+
+    def open_epoch(self, region_epoch: int) -> None:
+        """Begin a segment of this region epoch; what was handed over before precedes it."""
+        self._queue.put(region_epoch)
 
     def stop(self) -> None:
         """Write what was handed over, then end the threads. The segment stays open."""
@@ -350,7 +404,20 @@ class Wal:
 
     # --- start-up
 
-    def _recover(self, applied_seq: int) -> Recovered:
+    def _cut_refused(self, path: Path, fault: str) -> WalCorruptError:
+        return WalCorruptError(
+            path, f"{fault}, but {self._needed_by} holds number {self._needed_seq}"
+        )
+
+    def _end_incarnation(self, segment: _OpenSegment) -> None:
+        """Close what an earlier region epoch left open: a segment belongs to one epoch."""
+        if segment.frames:
+            self._rotate(self._next_seq)
+        else:
+            segment.release()
+            self._open = None  # creating the next one replaces it: no frame was ever in it
+
+    def _recover(self) -> Recovered:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         paths = segment_paths(self._directory)
         for path in paths[:-1]:
@@ -360,7 +427,7 @@ class Wal:
             return self._after(read_segment(paths[-1]).frames, paths[-1], 0)
         if not paths:
             return Recovered(1, 0, 0)
-        return self._reopen(paths[-1], paths[:-1], applied_seq)
+        return self._reopen(paths[-1], paths[:-1])
 
     def _expect_closed(self, path: Path) -> None:
         if path.suffix != ".wal":
@@ -372,19 +439,18 @@ class Wal:
             return Recovered(int(path.stem[4:]), 0, cut_bytes)
         return Recovered(frames[-1].seq + 1, frames[-1].hlc, cut_bytes)
 
-    def _reopen(self, path: Path, closed: list[Path], applied_seq: int) -> Recovered:
+    def _reopen(self, path: Path, closed: list[Path]) -> Recovered:
         """Take up the open segment; cut a torn tail if nothing acknowledged can be in it."""
         try:
             found = scan(data := path.read_bytes())
             header = read_header(data)
         except SegmentError as error:
-            return self._discard_unborn(path, closed, applied_seq, str(error))
+            return self._discard_unborn(path, closed, str(error))
         if header.prev_sha256 != self._prev_sha256:
             raise WalCorruptError(path, "it names another predecessor at byte 16")
         last_seq = found.frames[-1].seq if found.frames else header.first_seq - 1
-        if applied_seq > last_seq:
-            fault = found.fault or f"the data ends at byte {found.end}"
-            raise WalCorruptError(path, f"{fault}, but the index holds number {applied_seq}")
+        if self._needed_seq > last_seq:
+            raise self._cut_refused(path, found.fault or f"the data ends at byte {found.end}")
         check_cut(path, data, found)
         segment = self._resume(path, header, data, found)
         self._open = segment
@@ -393,12 +459,10 @@ class Wal:
             return self._after(read_segment(closed[-1]).frames, closed[-1], cut)
         return self._after(found.frames, path, cut)
 
-    def _discard_unborn(
-        self, path: Path, closed: list[Path], applied_seq: int, fault: str
-    ) -> Recovered:
+    def _discard_unborn(self, path: Path, closed: list[Path], fault: str) -> Recovered:
         """Remove a segment whose creation did not finish: its header was never synced."""
         first_seq = int(path.stem[4:])
-        if applied_seq >= first_seq or path.read_bytes()[HEADER_BYTES:].strip(b"\0"):
+        if self._needed_seq >= first_seq or path.read_bytes()[HEADER_BYTES:].strip(b"\0"):
             raise WalCorruptError(path, fault)
         self._files.unlink(path)
         self._files.fsync_dir(self._directory)
@@ -407,7 +471,7 @@ class Wal:
         return Recovered(first_seq, 0, 0)
 
     def _resume(self, path: Path, header: Header, data: bytes, found: Scan) -> _OpenSegment:
-        segment = _OpenSegment(self._files, path, self._open_again(path), header)
+        segment = _OpenSegment(self._files, path, open_again(self._files, path), header)
         frames = (data[frame.offset : frame.end] for frame in found.frames)
         segment.account(data[HEADER_BYTES : found.end], frames)
         if data[found.end :].strip(b"\0"):
@@ -417,21 +481,12 @@ class Wal:
             self._files.fsync(segment.fd)
             segment.filled = segment.offset
         else:
+            # A process that was killed may have written frames that no sync has met yet. They
+            # count from now on, also for those to whom they are shipped.
+            self._files.fdatasync(segment.fd)
             segment.filled = max(len(data), segment.offset)
         segment.fill(segment.offset + FILL_STEP_BYTES)
         return segment
-
-    def _open_again(self, path: Path) -> int:
-        """Open the last segment; a close that did not come to its end made it read-only."""
-        try:
-            return self._files.open(path, os.O_RDWR)
-        except PermissionError:
-            fd = self._files.open(path, os.O_RDONLY)
-            try:
-                self._files.chmod(fd, 0o600)
-            finally:
-                self._files.close(fd)
-            return self._files.open(path, os.O_RDWR)
 
     def _new_segment(self, first_seq: int) -> _OpenSegment:
         header = Header(first_seq, self._prev_sha256, self._now_ms(), self._region_epoch)
@@ -441,24 +496,22 @@ class Wal:
 
     def _write_loop(self) -> None:
         while True:
-            batch = self._next_batch()
-            if batch is None:
-                return
-            stop = False
-            batch = list(batch)
-            while len(batch) < GROUP_FRAMES_MAX and not self._queue.empty():
-                more = self._queue.get()
-                if more is None:
-                    stop = True
+            found = self._next_batch()
+            batch: list[tuple[int, bytes]] = []
+            while isinstance(found, list):
+                batch += found
+                if len(batch) >= GROUP_FRAMES_MAX or self._queue.empty():
                     break
-                batch += more
+                found = self._queue.get()
             for start in range(0, len(batch), GROUP_FRAMES_MAX):
                 if not self._commit(batch[start : start + GROUP_FRAMES_MAX]):
                     return
-            if stop:
+            if found is None:
                 return
+            if isinstance(found, int):
+                self._region_epoch = found  # the next frame begins a segment of its own
 
-    def _next_batch(self) -> list[tuple[int, bytes]] | None:
+    def _next_batch(self) -> list[tuple[int, bytes]] | int | None:
         """Wait for frames; meanwhile close a segment that has grown old."""
         while True:
             try:
@@ -500,6 +553,7 @@ class Wal:
             return False
         self._next_seq = batch[-1][0] + 1
         self._notify(FrameSynced(batch[-1][0]))
+        self._on_tail(self._open.tail())
         size = sum(len(frame) for _, frame in batch)
         self._on_commit(len(batch), size, time.perf_counter_ns() - started_ns)
         if self._open.filled - self._open.offset < FILL_STEP_BYTES:
@@ -516,6 +570,8 @@ class Wal:
     def _write(self, batch: list[tuple[int, bytes]]) -> None:
         """Write frames at the end of the data; a full segment is closed first."""
         data = b"".join(frame for _, frame in batch)
+        if self._open is not None and self._open.region_epoch != self._region_epoch:
+            self._end_incarnation(self._open)
         segment = self._open
         if segment is None or self._is_full(segment, len(data)):
             segment = self._rotate(batch[0][0])
@@ -532,7 +588,8 @@ class Wal:
     def _rotate(self, first_seq: int) -> _OpenSegment:
         if self._open is not None and self._open.frames:
             self._prev_sha256 = self._open.close(self._directory)
-            self._open = None
+            closed, self._open = self._open, None
+            self._on_tail(closed.sealed())
         if self._open is None:
             self._open = self._new_segment(first_seq)
         return self._open
@@ -594,7 +651,9 @@ __all__ = [
     "WalFailed",
     "check_cut",
     "closed_hash",
+    "open_again",
     "read_frames",
     "read_segment",
+    "segment_ends",
     "segment_paths",
 ]
