@@ -1,4 +1,4 @@
-"""Puts one region together and runs it: data directory, log, index, machine, two listeners.
+"""Puts one region together and runs it: data directory, logs, index, machine, listeners.
 
 The order of a start is the order of trust: lock the directory, read the log, bring the index up
 to it, then listen. The order of a stop is the reverse: take nothing new, answer what was taken,
@@ -134,9 +134,7 @@ class Region:
 
     def _directory_now(self) -> Directory:
         """Give the tenants, also before the logs are read that their file is held against."""
-        if self._early is None:
-            return self.tenants.directory
-        return self._early
+        return self._early or self.tenants.directory
 
     def _kids_in_use(self) -> frozenset[str]:
         """Name the keys of the log: those the index knows, and those of the last moments."""

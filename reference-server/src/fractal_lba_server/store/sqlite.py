@@ -425,16 +425,21 @@ def _advance(applied: dict[tuple[str, str], int], stored: Stored) -> bool:
     return True
 
 
-def _remove_other_layouts(path: Path) -> None:
-    """Remove an index of another version: the logs hold everything that was in it."""
+def layout_of(path: Path) -> int | None:
+    """Give the layout of an index file; None if there is nothing in it."""
     if not path.exists():
-        return
+        return None
     connection = sqlite3.connect(path)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     finally:
         connection.close()
-    if tables and version != LAYOUT:
+    return int(version) if tables else None
+
+
+def _remove_other_layouts(path: Path) -> None:
+    """Remove an index of another version: the logs hold everything that was in it."""
+    if layout_of(path) not in (None, LAYOUT):
         for part in path.parent.glob(f"{path.name}*"):
             part.unlink()
