@@ -99,12 +99,18 @@ class TierLookups(IndexLookups):
         self._feed(StoreAnswered(key, stored, overridden))
 
 
-class ShardLookups:
-    """Asks the dedup shards that the processes of a region share, many ids at a time."""
+class ShardLookups(IndexLookups):
+    """Asks the dedup shards that the processes of a region share, many ids at a time.
 
-    def __init__(self, shards: ShardedDedup, feed: Feed, *, region: str, rank: Rank) -> None:
+    What the log of this process holds is answered from it: a claim that its life before has left
+    behind would be given to it again, and the record taken twice.
+    """
+
+    def __init__(
+        self, index: Index, shards: ShardedDedup, feed: Feed, *, region: str, rank: Rank
+    ) -> None:
+        super().__init__(index, feed)
         self._shards = shards
-        self._feed = feed
         self._region = region
         self._rank = rank
         self._claims: list[tuple[Key, str]] = []
@@ -115,6 +121,15 @@ class ShardLookups:
 
     def ask(self, effect: Ask) -> None:
         """Claim an id, or look it up; all of one turn of the loop go together."""
+        try:
+            stored = self._index.lookup(effect.key)
+        except sqlite3.Error as error:
+            log.error("the index cannot answer: %s", error)
+            self._feed(StoreFailed(effect.key))
+            return
+        if stored is not None:
+            self._feed(StoreAnswered(effect.key, stored))
+            return
         self._soon()
         if effect.content is None:
             self._reads.append(effect.key)

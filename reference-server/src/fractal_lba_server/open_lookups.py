@@ -111,7 +111,7 @@ async def _open_shards(
     )
     await shards.start()
     rank = registry.rank
-    lookups = ShardLookups(shards, driver.feed, region=data.region, rank=rank)
+    lookups = ShardLookups(index, shards, driver.feed, region=data.region, rank=rank)
     driver.lookups = lookups
 
     async def refill() -> None:
