@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .core.dedup import CLAIMED, Claimed, Entry, Found, decode_stored, done_entry
@@ -229,10 +230,13 @@ def own_entries(index: Index, keys: Sequence[Key], rank: Rank, node: str) -> Map
     return found
 
 
-def all_entries(data: DataDir, rank: Rank, node: str) -> list[Entry]:
-    """Give all that the index of this process holds, for dedup shards that have forgotten."""
+def all_entries(
+    data: DataDir, waiting: Iterable[tuple[Key, Stored]], rank: Rank, node: str
+) -> list[Entry]:
+    """Give all that this process holds, for dedup shards that have forgotten."""
     reading = Index(data.index)
     try:
-        return [done_entry(key, stored, rank, owner=node) for key, stored in reading.snapshot()]
+        held = chain(reading.snapshot(), waiting)
+        return [done_entry(key, stored, rank, owner=node) for key, stored in held]
     finally:
         reading.close()

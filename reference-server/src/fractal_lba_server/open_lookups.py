@@ -8,6 +8,7 @@ The parts that need further packages are imported where they are configured.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,6 +22,8 @@ from .ingest import Driver
 from .store.data_dir import DataDir
 from .store.index_cold import has_cold
 from .store.sqlite import Index
+
+log = logging.getLogger("fractal_lba_server.dedup")
 
 REFILL_S: Final = 1.0
 """How often it is looked for a dedup shard that has forgotten."""
@@ -93,7 +96,9 @@ async def _open_shards(
     url: str, config: Config, data: DataDir, index: Index, driver: Driver, registry: Registry
 ) -> Behind:
     try:
+        from .core.dedup import ShardUnavailable, StaleRingEpoch
         from .lookups import ShardLookups, all_entries, own_entries
+        from .store.control import ControlError
         from .store.control_engines import open_control
         from .store.shards.opening import open_shard
         from .store.shards.router import ShardedDedup
@@ -107,7 +112,10 @@ async def _open_shards(
         )
     node = f"{data.region}/{config.node}" if config.node else data.region
     shards = ShardedDedup(
-        held, control=control, open_shard=lambda info: open_shard(info.name, info.url), node=node
+        held,
+        control=control,
+        open_shard=lambda info: open_shard(info.name, info.url, lasting=True),
+        node=node,
     )
     await shards.start()
     rank = registry.rank
@@ -120,8 +128,13 @@ async def _open_shards(
             await asyncio.sleep(REFILL_S)
             for found in shards.health():
                 if found.forgot:
-                    entries = await asyncio.to_thread(all_entries, data, rank, node)
-                    await shards.refill(found.dedup_shard, entries, nodes=config.dedup.nodes)
+                    # What is not in the index yet is read before it, so that nothing is missed.
+                    waiting = driver.core.unapplied()
+                    entries = await asyncio.to_thread(all_entries, data, waiting, rank, node)
+                    try:
+                        await shards.refill(found.dedup_shard, entries, nodes=config.dedup.nodes)
+                    except (ShardUnavailable, StaleRingEpoch, ControlError) as error:
+                        log.warning("%s cannot be filled yet: %s", found.dedup_shard, error)
 
     async def settle() -> None:
         """Complete or release what this process had claimed in its life before."""

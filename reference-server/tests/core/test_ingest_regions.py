@@ -771,3 +771,14 @@ def test_drained_region_still_merges_and_answers_reads_and_resumes() -> None:
     assert machine.refused(signed().body) == "unavailable"
     assert machine.feed(Resumed()) == []
     assert machine.recorded(signed(signer=ACME).body).seq == 1
+
+
+def test_durable_outcomes_are_named_until_the_store_holds_them() -> None:
+    machine = Machine()
+    (append,) = machine.submit(signed("unapplied").body)
+    assert machine.core.unapplied() == []
+    machine.feed(FrameSynced(append.seq))
+    ((key, stored),) = machine.core.unapplied()
+    assert (key[0], stored.seq) == ("acme", append.seq)
+    machine.feed(ViewApplied(1))
+    assert machine.core.unapplied() == []

@@ -260,6 +260,10 @@ class Ingest:
         """Count the outcomes that the store does not hold yet."""
         return len(self._recent)
 
+    def unapplied(self) -> list[tuple[Key, Stored]]:
+        """Give the durable outcomes that the store does not hold yet."""
+        return [(key, entry.stored) for key, entry in self._recent.items() if entry.durable]
+
     @property
     def streams(self) -> Mapping[str, Stream]:
         """Give the state of our streams by placement, to look at."""
