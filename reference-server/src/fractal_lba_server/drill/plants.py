@@ -86,6 +86,30 @@ def neighbour_fallback() -> None:
     setattr(ShardedDedup, "_claim_once", wrong)  # noqa: B010 - on purpose
 
 
+def shards_alone() -> None:
+    """Have a process ask the dedup shards alone, as it must for what another process took."""
+    from ..lookups import ShardLookups  # noqa: PLC0415 - beside its user
+
+    class NoIndex:
+        """Knows nothing."""
+
+        def lookup(self, key: Any) -> None:
+            """Find nothing."""
+
+    honest = ShardLookups.ask
+
+    def ask(self: ShardLookups, effect: Any) -> None:
+        kept: Any = self._index
+        aside: Any = NoIndex()
+        self._index = aside
+        try:
+            honest(self, effect)
+        finally:
+            self._index = kept
+
+    setattr(ShardLookups, "ask", ask)  # noqa: B010 - a method is replaced on purpose
+
+
 def quick_mover() -> None:
     """Have the mover of the tiers rest for a second only; not wrong, only quick."""
     from .. import tier_service  # noqa: PLC0415 - an extra of the server
@@ -99,6 +123,7 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "hot-is-all": hot_is_all,
     "error-is-absence": error_is_absence,
     "neighbour-fallback": neighbour_fallback,
+    "shards-alone": shards_alone,
     "quick-mover": quick_mover,
 }
 
