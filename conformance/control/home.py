@@ -35,7 +35,7 @@ KEYS = (
 V1 = {FIRST: "conf-1-mac"}
 """Tenants that take version 1, with the key of records without kid."""
 
-CLAIMS = ["submit", "get", "batch", "tenant", "health", "problem-json", "default-policy"]
+CLAIMS = ["submit", "get", "batch", "tenant", "region", "health", "problem-json", "default-policy"]
 
 
 def write_home(folder: Path, port: int = 0, **limits: float) -> str:

@@ -20,6 +20,7 @@ from .wire import Client, Header, Reply, Target
 SUBMIT: Final = "/v1/pcs/submit"
 BATCH: Final = "/v1/pcs/batch"
 SELF: Final = "/v1/tenants/self"
+REGION: Final = "/v1/region/status"
 JSON: Final = ("Content-Type", "application/json")
 NDJSON: Final = ("Content-Type", "application/x-ndjson")
 

@@ -70,48 +70,66 @@ def x01() -> None:
 def x02() -> None:
     """Answer every duplicate 200, whatever the first status was."""
 
-    def settle(right: Any, waiter: Any, key: Any, stored: Any) -> Any:
-        return right(waiter, key, stored._replace(status=200) if waiter.replayed else stored)
+    def settle(
+        right: Any, self: Any, waiter: Any, key: Any, stored: Any, now_ns: int, **named: Any
+    ) -> Any:
+        said = stored._replace(status=200) if waiter.replayed else stored
+        return right(self, waiter, key, said, now_ns, **named)
 
-    wrapped(machine, "_settle", settle)
+    wrapped(machine.Ingest, "_settle", settle)
 
 
 @wrong
 def x03() -> None:
     """Let a later body take the place of the first."""
     later: dict[Any, Any] = {}
+    candidates: dict[Any, Any] = {}
     hlc = itertools.count(1)
 
-    def compare(right: Any, candidate: Any, stored: Any) -> Any:
-        stored = later.get(candidate.key, stored)
-        if candidate.canonical.content == stored.content:
-            return right(candidate, stored)
+    def waiter_of(right: Any, self: Any, candidate: Any, **named: Any) -> Any:
+        candidates[candidate.token] = candidate
+        return right(self, candidate, **named)
+
+    def settle(
+        right: Any, self: Any, waiter: Any, key: Any, stored: Any, now_ns: int, **named: Any
+    ) -> Any:
+        candidate = candidates.pop(waiter.token)
+        stored = later.get(key, stored)
+        if waiter.content == stored.content:
+            return right(self, waiter, key, stored, now_ns, **named)
         policy = machine.PolicyBook().for_tenant(candidate.key[0])
         verdict = verify(candidate.record, candidate.canonical.nanos, policy)
         outcome = outcome_bytes(
             verdict, pcs_id=candidate.key[1], policy_version=policy.version, region="loc",
             hlc=f"{next(hlc):016x}",
         )  # fmt: skip
-        new = machine.Stored(stored.seq, candidate.canonical.content, verdict.status, outcome)
-        later[candidate.key] = new
-        return machine.Answer(candidate.token, new, False, candidate.key)
+        content = candidate.canonical.content
+        new = stored._replace(content=content, status=verdict.status, outcome=outcome)
+        later[key] = new
+        return [machine.Answer(waiter.token, new, False, key)]
 
-    def read_answer(right: Any, event: Any, entry: Any, stored: Any) -> Any:
+    def read_answer(right: Any, self: Any, event: Any, entry: Any, stored: Any) -> Any:
         new = later.get((event.tenant, event.pcs_id))
-        return right(event, None, new) if new is not None else right(event, entry, stored)
+        if new is not None:
+            return right(self, event, None, new)
+        return right(self, event, entry, stored)
 
-    wrapped(machine, "_compare", compare)
-    wrapped(machine, "_read_answer", read_answer)
+    wrapped(machine.Ingest, "_waiter", waiter_of)
+    wrapped(machine.Ingest, "_settle", settle)
+    wrapped(machine.Ingest, "_read_answer", read_answer)
 
 
 @wrong
 def x04() -> None:
     """Answer a conflict 200, with the first outcome."""
 
-    def settle(right: Any, waiter: Any, key: Any, stored: Any) -> Any:
-        return right(waiter._replace(content=stored.content), key, stored)
+    def settle(
+        right: Any, self: Any, waiter: Any, key: Any, stored: Any, now_ns: int, **named: Any
+    ) -> Any:
+        same = waiter._replace(content=stored.content)
+        return right(self, same, key, stored, now_ns, **named)
 
-    wrapped(machine, "_settle", settle)
+    wrapped(machine.Ingest, "_settle", settle)
 
 
 @wrong
@@ -268,9 +286,10 @@ def x15() -> None:
 
     def flush(right: Any, self: Any) -> None:
         del right
-        frames, self._frames = self._frames, []
-        self._loop.call_later(LATE_S, self._wal.append, frames)
-        self.feed(machine.FrameSynced(frames[-1][0]))
+        waiting, self._frames = self._frames, {}
+        for placement, frames in waiting.items():
+            self._loop.call_later(LATE_S, self._wals[placement].append, frames)
+            self.feed(machine.FrameSynced(frames[-1][0], placement))
 
     def apply(right: Any, self: Any, effect: Any) -> None:
         self._loop.call_later(2 * LATE_S, right, self, effect)  # the index never leads the log
@@ -284,11 +303,13 @@ def x16() -> None:
     """Decide about a duplicate once more, and answer with that outcome."""
     hlc = itertools.count(1)
 
-    def settle(right: Any, waiter: Any, key: Any, stored: Any) -> Any:
+    def settle(
+        right: Any, self: Any, waiter: Any, key: Any, stored: Any, now_ns: int, **named: Any
+    ) -> Any:
         if waiter.replayed:
             outcome = json.loads(stored.outcome)
             outcome["first_seen"]["hlc"] = f"{next(hlc):016x}"
             stored = stored._replace(outcome=jcs(outcome))
-        return right(waiter, key, stored)
+        return right(self, waiter, key, stored, now_ns, **named)
 
-    wrapped(machine, "_settle", settle)
+    wrapped(machine.Ingest, "_settle", settle)

@@ -48,10 +48,6 @@ GAUGES: Mapping[str, str] = {
     "connections": "Open connections of the public listener.",
     "body_bytes": "Bytes of request bodies in memory.",
     "log_dropped_lines": "Log lines that could not be written.",
-    "dedup_shards": "Dedup shards that this process writes to.",
-    "dedup_shards_healthy": "Those that answer.",
-    "dedup_ring_epoch": "Ring epoch of the ring document.",
-    "dedup_waiting": "Completions and releases that dedup shards have not taken yet.",
 }
 """Gauges that are read when they are scraped; `Metrics.follow` says from where."""
 
@@ -202,10 +198,9 @@ class Metrics:
         self._tenants_broken.set(1)
         self._reloads_refused.inc()
 
-    def follow(self, name: str, read: Callable[[], float]) -> None:
-        """Read a gauge from here whenever it is scraped; GAUGES says what most of them are."""
-        text = GAUGES.get(name) or f"{name.replace('_', ' ').capitalize()}."
-        self._gauge(name, text).labels(self._region).set_function(read)
+    def follow(self, name: str, read: Callable[[], float], *, text: str = "") -> None:
+        """Read a gauge from here whenever it is scraped; without `text` it is one of GAUGES."""
+        self._gauge(name, text or GAUGES[name]).labels(self._region).set_function(read)
 
     def render(self) -> bytes:
         """Write every series in the text format of CONTENT_TYPE."""

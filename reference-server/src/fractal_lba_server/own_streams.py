@@ -18,7 +18,7 @@ from .config import Config
 from .core.first_write import Apply, Rank, resolve
 from .core.regions import Registry
 from .core.replication import SegmentSealed, TailGrown
-from .core.segment import HEADER_BYTES, Header, read_header
+from .core.segment import HEADER_BYTES, Header, SegmentError, read_header
 from .core.streams import StreamStart
 from .ingest import Driver
 from .replication import Replication
@@ -103,12 +103,12 @@ def last_epoch(directory: Path) -> int | None:
 
 
 def _headers(directory: Path) -> list[Header]:
-    """Read the headers of the segments; that of a segment which was never made whole is absent."""
+    """Read the headers of the segments that have a whole one."""
     found = []
     for path in segment_paths(directory):
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
-        if len(head) == HEADER_BYTES and head.strip(b"\0"):
+        with contextlib.suppress(SegmentError):  # the log itself judges a damaged one
             found.append(read_header(head))
     return found
 

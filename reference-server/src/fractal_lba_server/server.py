@@ -391,7 +391,7 @@ class Region:
     def _follow(self, connections: set[Any]) -> None:
         metrics, driver = self.metrics, self.driver
         for name, read in self._behind.gauges().items():
-            metrics.follow(name, read)
+            metrics.follow(name, read, text=f"{name.replace('_', ' ').capitalize()}.")
         metrics.follow("gate_open", lambda: float(driver.closed() is None))
         metrics.follow("recent_outcomes", lambda: driver.core.recent)
         metrics.follow("unsynced_frames", lambda: driver.core.in_flight)

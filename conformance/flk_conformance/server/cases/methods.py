@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from .. import judge
 from ..judge import require
-from ..trial import BATCH, SELF, SUBMIT, Case, Trial, add, case
+from ..trial import BATCH, REGION, SELF, SUBMIT, Case, Trial, add, case
 
 _OUTCOME = "/v1/pcs/" + "a" * 64
 ROUTES = {
@@ -16,6 +16,7 @@ ROUTES = {
     BATCH: ("POST", "batch"),
     _OUTCOME: ("GET", "get"),
     SELF: ("GET", "tenant"),
+    REGION: ("GET", "region"),
     "/health": ("GET", "health"),
     "/healthz": ("GET", "health"),
     "/readyz": ("GET", "health"),

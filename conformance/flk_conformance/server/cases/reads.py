@@ -9,7 +9,7 @@ from .. import judge
 from ..features import Tenant
 from ..judge import require
 from ..records import OFF_D_HAT, signed
-from ..trial import SELF, Case, Trial, add, case
+from ..trial import REGION, SELF, Case, Trial, add, case
 from ..wire import Reply
 
 
@@ -125,6 +125,27 @@ def tenant_reads_itself(trial: Trial) -> None:
         require(row.get("status") == key.status, f"{key.kid}: {row}")
         require(key.secret.hex() not in reply.body.decode(), "the key is in the answer")
     require(f"{tenant.token}" not in reply.body.decode(), "the token is in the answer")
+
+
+@case("reads/9.1/5", "openapi", needs="region")
+def region_says_how_far_it_is(trial: Trial) -> None:
+    """The status of the region has the stream of the tenant's placement, in exactly its members."""
+    tenant = trial.reader()
+    reply = trial.ask("GET", REGION, [("Authorization", f"Bearer {tenant.token}")])
+    require(reply.status == 200, f"expected 200, got {reply.status}")
+    require(reply.media_type == "application/json", "no JSON")
+    members = json.loads(reply.body)
+    require(set(members) == {"region", "streams"}, f"members {sorted(members)}")
+    for stream in members["streams"]:
+        need = {"placement", "region_epoch", "durable", "replicated", "closed"}
+        require(set(stream) == need, f"members {sorted(stream)}")
+        require(stream["replicated"] <= stream["durable"], "more is replicated than is durable")
+
+
+@case("reads/10.6/90", "formats 10.6", needs="region")
+def region_says_nothing_to_strangers(trial: Trial) -> None:
+    """The status of the region needs a read token."""
+    judge.refused(trial.ask("GET", REGION), 401, "unauthorized")
 
 
 @case("reads/9.1/4", "openapi", needs="tenant")
