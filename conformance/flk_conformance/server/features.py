@@ -16,8 +16,8 @@ import yaml
 from golden.oracle import ed25519
 
 FEATURES: Final = (
-    "submit", "get", "batch", "tenant", "region", "health", "problem-json", "default-policy", "receipts",
-    "watermark",
+    "submit", "get", "batch", "tenant", "region", "health", "problem-json", "default-policy",
+    "receipts", "watermark",
 )  # fmt: skip
 """What a server can claim."""
 
