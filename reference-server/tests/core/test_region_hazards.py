@@ -6,11 +6,12 @@ sentence: the literal one must fail it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 from ingest_machine import MS, NOW_NS, Machine, directory
-from region import signed, tenants_document
+from region import BETA, signed, tenants_document
 from region_judge import FaultError
 from region_world import RIGHT, Wrong
 from test_ingest_regions import LATER, merge, pair, peer_frame, two
@@ -221,3 +222,21 @@ def test_h57_a_tenant_that_moves_leaves_its_frames_in_the_streams_they_were_writ
     assert (before.placement, after.placement) == ("open", "eu-only")
     facts: Facts = read_facts(read_frame(after.frame, 0), Origin("loc", "eu-only", 1))
     assert resolve(facts.key, facts.stored, facts.kid, None, ("loc",).index) is not None
+
+
+@pytest.mark.parametrize("is_literal", [True, False])
+def test_h17_a_member_that_was_altered_on_the_way_is_no_record_of_its_signer(
+    *, is_literal: bool
+) -> None:
+    # The literal design signs eight members: N_j is none of them. Version 2 signs the body.
+    version, tenant, signer = (1, None, BETA) if is_literal else (2, "beta", BETA)
+    whole = signed(version=version, tenant=tenant, signer=signer)
+    record = json.loads(whole.body)
+    scale, count = next(iter(record["N_j"].items()))
+    record["N_j"][scale] = count + 1
+    machine = Machine()
+    effects = machine.submit(json.dumps(record).encode(), tenant_header="beta")
+    taken = [effect for effect in effects if isinstance(effect, Append)]
+    assert bool(taken) == is_literal
+    if not is_literal:
+        assert [e.code for e in effects if isinstance(e, Refuse)] == ["signature_invalid"]

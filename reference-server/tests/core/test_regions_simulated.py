@@ -34,7 +34,7 @@ from fractal_lba_server.core.ingest_events import (
 )
 from fractal_lba_server.core.streams import Entry
 
-SEEDS = int(os.environ.get("FLK_REGION_SIMULATIONS", "2000"))
+SEEDS = int(os.environ.get("FLK_REGION_SIMULATIONS", "1000"))
 """Histories of the real machine; each has its own seed."""
 
 SEEDS_PER_MUTANT = 400
