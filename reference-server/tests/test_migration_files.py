@@ -186,7 +186,7 @@ def test_the_same_plan_twice_is_the_same_file(region: Region) -> None:
     region.prepared(upto="dual-write")
     plan = (region.folder / "plan.json").read_bytes()
     region.run("plan", f"--add=shard-3={region.url('shard-3')}", "--window=0",
-               f"--out={region.folder}/again.json")  # fmt: skip
+               "--pause=10000", f"--out={region.folder}/again.json")  # fmt: skip
     assert (region.folder / "again.json").read_bytes() == plan
     assert (region.folder / "plan.json").stat().st_mode & 0o777 == 0o600
 
