@@ -148,7 +148,7 @@ class World:
         held = await self.control.read()
         assert held is not None
         counts = {s.name: await self.shard(s.name).count() for s in held.document.shards}
-        return jcs(make_plan(held.document, infos(*names), counts, Wish(**wish)))
+        return jcs(make_plan(held.document, infos(*names), counts, Wish(**{"pause_ms": 10_000, **wish})))
 
     def writer(self, name: str = "eu1") -> Writer:
         writer = Writer(self, name)

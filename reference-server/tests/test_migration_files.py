@@ -280,7 +280,7 @@ def test_verify_without_mending_exits_with_1_if_anything_differs(region: Region)
 
 def test_a_window_that_is_open_is_shown_and_keeps_cleanup_waiting(region: Region) -> None:
     region.prepared(upto="plan", keys=60)
-    region.run("plan", f"--add=shard-3={region.url('shard-3')}",
+    region.run("plan", f"--add=shard-3={region.url('shard-3')}", "--pause=10000",
                f"--out={region.folder}/plan.json")  # fmt: skip
     for command in (
         ["dual-write", f"{region.folder}/plan.json"],
