@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
@@ -125,6 +126,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// awaitZombie waits until the system has ended a process that was killed; its threads take a moment.
+func awaitZombie(pid int) {
+	for range 500 {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func TestTheLockOfAProcessThatIsGoneIsTakenOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "outbox")
 	child := startChild(t, "hold", path, "0")
@@ -134,6 +146,7 @@ func TestTheLockOfAProcessThatIsGoneIsTakenOver(t *testing.T) {
 	child.kill(t)
 	// Until somebody waits for it the child is a zombie, which has its number and is gone.
 	if runtime.GOOS == "linux" {
+		awaitZombie(child.Process.Pid)
 		mustOpenDisk(t, path)
 		if names, _ := os.ReadDir(path); len(names) != 2 {
 			t.Errorf("%v", names)

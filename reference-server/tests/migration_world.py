@@ -148,7 +148,8 @@ class World:
         held = await self.control.read()
         assert held is not None
         counts = {s.name: await self.shard(s.name).count() for s in held.document.shards}
-        return jcs(make_plan(held.document, infos(*names), counts, Wish(**{"pause_ms": 10_000, **wish})))
+        made = Wish(**{"pause_ms": 10_000, **wish})
+        return jcs(make_plan(held.document, infos(*names), counts, made))
 
     def writer(self, name: str = "eu1") -> Writer:
         writer = Writer(self, name)
