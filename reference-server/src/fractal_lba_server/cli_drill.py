@@ -58,8 +58,8 @@ def list_scenarios(as_json: bool) -> None:
 @_AS_JSON
 def check(trace: Path, as_json: bool) -> None:
     """Judge a TRACE that a run has written, without running anything."""
-    from .drill.check import TraceError, read_trace
-    from .drill.check import check as judge
+    from .judge.check import TraceError, read_trace
+    from .judge.check import check as judge
 
     try:
         with trace.open(encoding="utf-8") as lines:
@@ -85,11 +85,11 @@ def run(
 ) -> None:
     """Run a SCENARIO: a name of `drill list`, or a file."""
     from .core.faults import DocumentError
-    from .drill.check import check as judge
-    from .drill.check import read_trace
     from .drill.engine import run as play
     from .drill.processes import ProcessError
     from .drill.scenario import ScenarioError, load_scenario
+    from .judge.check import check as judge
+    from .judge.check import read_trace
 
     try:
         loaded = load_scenario(scenario, short=short, control=control)
@@ -122,7 +122,7 @@ def _command(scenario: str, seed: int, **flags: bool) -> str:
 
 def _status(report: Any) -> int:
     """Give 0 if the run did what it must: hold, or as a control fail by name."""
-    from .drill.check import FAILS, HOLDS
+    from .judge.check import FAILS, HOLDS
 
     if not report.trace.header["control"]:
         return 0 if report.passed else 1
@@ -133,7 +133,7 @@ def _status(report: Any) -> int:
 
 
 def _say(report: Any, *, as_json: bool) -> None:
-    from .drill.report import document, lines
+    from .judge.report import document, lines
 
     if as_json:
         click.echo(json.dumps(document(report)))

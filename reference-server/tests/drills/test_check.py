@@ -12,7 +12,7 @@ import pytest
 from traces import MS, Book, content, frame
 
 from fractal_lba_server.contract import schema
-from fractal_lba_server.drill.check import (
+from fractal_lba_server.judge.check import (
     FAILS,
     HOLDS,
     UNPROVEN,
@@ -21,8 +21,8 @@ from fractal_lba_server.drill.check import (
     check,
     read_trace,
 )
-from fractal_lba_server.drill.promises import ALWAYS, PROMISES
-from fractal_lba_server.drill.verdicts import worst_outages
+from fractal_lba_server.judge.promises import ALWAYS, PROMISES
+from fractal_lba_server.judge.verdicts import worst_outages
 
 Events = list[dict[str, Any]]
 JUDGES = (*ALWAYS, *PROMISES)
@@ -361,7 +361,7 @@ def test_a_watermark_raises_the_level_of_what_it_covers() -> None:
 
 
 def test_books_that_do_not_add_up_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fractal_lba_server.drill import accounts
+    from fractal_lba_server.judge import accounts
 
     monkeypatch.setattr(accounts, "CLASSES", ("winner", "duplicate", "displaced", "lost", "acked"))
     assert state("accounting", kept("canary").end()) == FAILS

@@ -11,7 +11,7 @@ import pytest
 from model import Model
 from traces import MS, Book
 
-from fractal_lba_server.drill.check import FAILS, HOLDS, UNPROVEN, check
+from fractal_lba_server.judge.check import FAILS, HOLDS, UNPROVEN, check
 
 Events = list[dict[str, Any]]
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from fractal_lba_server.drill.recovery import (
+from fractal_lba_server.judge.recovery import (
     PHASES,
     Call,
     percentile,

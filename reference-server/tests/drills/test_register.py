@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from fractal_lba_server.drill.register import (
+from fractal_lba_server.judge.register import (
     ABSENT,
     ACCEPTED,
     SEEN,

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from fractal_lba_server.cli_drill import drill
 from fractal_lba_server.core.faults import DocumentError
 from fractal_lba_server.drill.faults import KINDS, refuse_unknown
-from fractal_lba_server.drill.promises import ALWAYS, PROMISES
 from fractal_lba_server.drill.scenario import (
     ALWAYS_JUDGED,
     ScenarioError,
@@ -20,6 +19,7 @@ from fractal_lba_server.drill.scenario import (
     load_scenario,
     shipped,
 )
+from fractal_lba_server.judge.promises import ALWAYS, PROMISES
 
 
 def document(**changed: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .accounts import END
+from ..judge.accounts import END
 from .census import digests_of, read_state, write_census
 from .faults import STALE, Breaker, refuse_unknown
 from .fleet import Fleet
