@@ -25,6 +25,7 @@ from fractal_lba_server.core.regions import Registry
 from fractal_lba_server.core.segment import encode_frame
 from fractal_lba_server.lost_tail import Returned, return_lost_tail
 from fractal_lba_server.outbound import PeerRefusedError
+from fractal_lba_server.store.mirror import read_fence
 from fractal_lba_server.store.ring import RingLog
 from fractal_lba_server.store.wal import WalCorruptError, read_segment, segment_paths
 
@@ -61,6 +62,7 @@ def test_lost_log_comes_back_from_a_peer_before_it_is_opened(tmp_path: Path, kep
     us1.start()
     returned = given_back(tmp_path, known)
     assert returned == Returned(kept, 30, None if kept == 30 else "us1", ())
+    assert read_fence(own_of(tmp_path / "eu1")) == (0 if kept == 30 else 2), "a new epoch"
     assert stream_bytes(own_of(tmp_path / "eu1")) == whole
     eu1 = TestRegion(tmp_path / "eu1", "eu1", known, ports["eu1"], segment_bytes=12_000)
     eu1.start()

@@ -21,6 +21,7 @@ from .net.peer_client import PeerClient
 from .net.peers import PeerTls
 from .outbound import PeerRefusedError
 from .replication import policy_of
+from .store.mirror import write_fence
 from .store.wal import segment_ends
 
 
@@ -63,18 +64,23 @@ def return_lost_tail(
     """
     ends = segment_ends(directory)
     before_seq = ends[-1][1] if ends else 0
-    silent, found = [], []
+    silent: list[str] = []
+    found: list[tuple[int, str, int]] = []
     for peer in registry.peers(placement, region):
         client = PeerClient(region, peer, registry.regions[peer].peer, tls)
         try:
-            found.append((client.holds(region, placement).mark.seq, peer))
+            holds = client.holds(region, placement)
+            found.append((holds.mark.seq, peer, holds.region_epoch))
         except PeerRefusedError:
             silent.append(peer)
         finally:
             client.close()
-    seq, source = max(found, default=(0, ""))
+    seq, source, _ = max(found, default=(0, "", 0))
     if seq <= before_seq:
         return Returned(before_seq, before_seq, None, tuple(silent))
+    # What was lost may have been acknowledged, and shipped to nobody: its numbers are given again,
+    # under an epoch of their own, so that no watermark ever covers what is gone.
+    write_fence(directory, max(region_epoch for *_, region_epoch in found) + 1)
     client = PeerClient(region, source, registry.regions[source].peer, tls)
 
     def get_policy(version: str) -> bool:

@@ -82,6 +82,8 @@ class Holds(NamedTuple):
 
     mark: Mark
     fenced_epoch: int
+    region_epoch: int
+    """Of the last segment that it holds; 0 if it holds none."""
 
 
 class Accepted(NamedTuple):

@@ -23,6 +23,7 @@ from .core.streams import StreamStart
 from .ingest import Driver
 from .replication import Replication
 from .store.data_dir import DataDir, StreamDir
+from .store.mirror import read_fence
 from .store.sqlite import Index
 from .store.stream import stream_facts
 from .store.wal import Wal, WalCorruptError, segment_paths
@@ -144,7 +145,11 @@ class OwnStreams:
                 return_tail(directory)
                 replication.follow(name, directory.path)
                 on_tail, peer_seq = replication.on_tail(name), replication.peer_seq(name)
-            region_epoch = last_epoch(directory.path) or data.region_epoch
+            written = last_epoch(directory.path) or data.region_epoch
+            # A log that came back from a peer goes on under an epoch of its own.
+            region_epoch = max(written, read_fence(directory.path))
+            if replication is not None and not placement.needs_lease:
+                replication.adopt(name, region_epoch)
             wal = Wal(
                 directory.path,
                 notify=partial(driver.from_log, name),

@@ -65,7 +65,8 @@ class PeerClient:
         """Ask what the peer holds of our stream; tell it how far we are."""
         path = f"/peer/v1/wal/{self._region}/{placement}"
         document = self._json("GET", path, headers={"PCS-Tail": str(tail_seq)})
-        return Holds(_mark(document), _count(document, "fenced_epoch"))
+        epochs = (_count(document, name) for name in ("fenced_epoch", "region_epoch"))
+        return Holds(_mark(document), *epochs)
 
     def send(self, batch: OutBatch) -> Accepted:
         """Send a batch of our stream."""
@@ -99,7 +100,8 @@ class PeerClient:
     def holds(self, region: str, placement: str) -> Holds:
         """Ask what the peer holds of any region's stream, its own included."""
         document = self._json("GET", f"/peer/v1/wal/{region}/{placement}")
-        return Holds(_mark(document), _count(document, "fenced_epoch"))
+        epochs = (_count(document, name) for name in ("fenced_epoch", "region_epoch"))
+        return Holds(_mark(document), *epochs)
 
     def read(self, region: str, placement: str, first_seq: int, offset: int) -> Part:
         """Read what the peer holds of a segment, from `offset` on."""

@@ -89,21 +89,7 @@ class Mirror:
 
     def fence(self, region_epoch: int) -> None:
         """Make a fence durable; it never goes down."""
-        if region_epoch <= read_fence(self._directory):
-            return
-        path = self._directory / FENCE_FILE
-        new = path.with_suffix(".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        fd = self._files.open(new, flags)
-        try:
-            text = f"{region_epoch}\n".encode()
-            self._files.pwrite(fd, text, 0)
-            self._files.ftruncate(fd, len(text))
-            self._files.fsync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.rename(new, path)
-        self._files.fsync_dir(self._directory)
+        write_fence(self._directory, region_epoch, self._files)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -281,6 +267,26 @@ def read_fence(directory: Path) -> int:
         return int((directory / FENCE_FILE).read_text(encoding="ascii"))
     except FileNotFoundError:
         return 0
+
+
+def write_fence(directory: Path, region_epoch: int, files: Files | None = None) -> None:
+    """Make a fence durable in a folder that may be new; it never goes down."""
+    if region_epoch <= read_fence(directory):
+        return
+    _make_folder(directory)
+    files = files if files is not None else SystemFiles()
+    path = directory / FENCE_FILE
+    new = path.with_suffix(".new")
+    fd = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        text = f"{region_epoch}\n".encode()
+        files.pwrite(fd, text, 0)
+        files.ftruncate(fd, len(text))
+        files.fsync(fd)
+    finally:
+        files.close(fd)
+    files.rename(new, path)
+    files.fsync_dir(directory)
 
 
 def _make_folder(folder: Path) -> None:

@@ -167,7 +167,7 @@ class ObjectSender:
         while (body := self._part(placement, *mark.next)) is not None:
             mark = end_of(*mark.next, body, mark.seq)
         self._write_manifest(placement, mark)
-        return Holds(mark, 0)
+        return Holds(mark, 0, 0)
 
     def send(self, batch: OutBatch) -> Accepted:
         """Create the part of a batch; one that is there already must be of the same stream."""
