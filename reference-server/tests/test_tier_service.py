@@ -62,6 +62,31 @@ def serve(
     run(main())
 
 
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that")
+
+
+def test_the_newest_payloads_spare_reads_of_cold(tmp_path: Path) -> None:
+    clock = Clock()
+    book = TierBook(TierPolicy(hot_ttl_s=86_400, warm_ttl_s=60))
+
+    async def work(service: TierService, index: Index) -> None:
+        index.apply(rows_of(3))
+        gauges = service.gauges()
+        await until(lambda: gauges["tier_hot_keys"]() == 3)
+        clock.now_ms = START_MS + 3_600_000
+        await until(lambda: gauges["tier_cold_keys"]() == 3)
+        assert await ask(service, key_of(1)) == ("answered", stored_of(key_of(1), 1))
+        assert (gauges["tier_hits_hot"](), gauges["tier_cold_reads"]()) == (1, 0)
+        assert gauges["tier_promotions_hot"]() == 3, "each was offered once"
+
+    serve(tmp_path, clock, work, book=book)
+
+
 def test_server_asks_moves_and_answers(tmp_path: Path) -> None:
     clock = Clock()
 
@@ -70,12 +95,10 @@ def test_server_asks_moves_and_answers(tmp_path: Path) -> None:
         stored = stored_of(key_of(1), 1)
         assert await ask(service, key_of(1)) == ("answered", stored)
         assert await ask(service, key_of(99)) == ("answered", None)
-        clock.now_ms = START_MS + 8 * DAY_MS
         gauges = service.gauges()
-        for _ in range(500):
-            if gauges["tier_cold_keys"]() == 3:
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: gauges["tier_hot_keys"]() == 3)
+        clock.now_ms = START_MS + 8 * DAY_MS
+        await until(lambda: gauges["tier_cold_keys"]() == 3)
         assert gauges["tier_demotions"]() == 3
         assert gauges["tier_cold_bytes"]() > 0
         assert await ask(service, key_of(1)) == ("answered", stored)
@@ -99,7 +122,7 @@ def test_cold_that_fails_refuses_and_the_server_goes_on(tmp_path: Path) -> None:
         assert await ask(service, key_of(1)) == ("refused", "unavailable")
         assert await ask(service, key_of(99)) == ("answered", None), "new ids need no cold"
 
-    serve(tmp_path, clock, work)
+    serve(tmp_path, clock, work, book=TierBook(TierPolicy(fastest="warm")))
 
 
 def test_id_whose_payload_has_ended_is_never_new(tmp_path: Path) -> None:

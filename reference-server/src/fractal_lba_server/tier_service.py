@@ -23,13 +23,16 @@ from .store.tiers.cold_objects import open_cold
 from .store.tiers.conditions import Condition
 from .store.tiers.hot_memory import HotMemory
 from .store.tiers.lineage import Lineage
-from .store.tiers.protocols import HotStore, TierSize
+from .store.tiers.protocols import HotStore, TierSize, TierUnavailableError
 from .store.tiers.wal_records import read_records
 from .tier_mover import Report, TierMover
 from .tiers import Answer, Found, NotFound, Tally, Tiers, Unavailable
 
 MOVE_INTERVAL_S: Final = 60.0
 """Rest between two passes of the mover."""
+
+HOT_FILL_ROWS: Final = 1_000
+"""Payloads that one pass brings into hot at most; older ones come when they are read."""
 
 LINEAGE: Final = "cold-reads"
 """Folder of the lineage in the data directory."""
@@ -127,12 +130,22 @@ class TierService:
         await self._warm.close()
 
     async def _follow(self, interval_s: float) -> None:
-        """Move what is due, look at the sizes, rest, and again."""
+        """Fill hot, move what is due, look at the sizes, rest, and again.
+
+        Hot comes first: it spares the reads of what this pass takes to cold.
+        """
         while True:
+            await self._fill_hot()
             if self._mover is not None:
                 self.last_pass = await self._mover.run()
             self._sizes = await self.tiers.sizes()
             await asyncio.sleep(interval_s)
+
+    async def _fill_hot(self) -> None:
+        try:
+            await self.tiers.fill_hot(HOT_FILL_ROWS)
+        except TierUnavailableError as error:
+            log.warning("hot is not filled: %s", error)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -136,6 +136,7 @@ class Tiers:
         self._tasks: list[asyncio.Task[None]] = []
         self._generation = 0
         self._hot_is_behind = False
+        self._offered_hlc = 0
         self._lineage_thread = ThreadPoolExecutor(1, thread_name_prefix="lineage")
 
     async def start(self) -> None:
@@ -340,10 +341,15 @@ class Tiers:
         return answer
 
     async def fill_hot(self, limit: int) -> int:
-        """Bring the newest payloads into hot ahead of their readers; give how many it took."""
+        """Bring the newest payloads into hot ahead of their readers; give how many it took.
+
+        What an earlier call has offered is not offered again.
+        """
+        rows = [row for row in await self._warm.newest(limit) if row.stored.hlc > self._offered_hlc]
         taken = 0
-        for row in await self._warm.newest(limit):
+        for row in rows:
             taken += await self._promote(_Promotion(row, tiering.WARM))
+            self._offered_hlc = max(self._offered_hlc, row.stored.hlc)
         return taken
 
     # --- what is replaced or erased

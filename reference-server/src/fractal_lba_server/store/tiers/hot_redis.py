@@ -94,11 +94,14 @@ class HotRedis:
         try:
             await self._check()
             keys = [self._marker(), self._name(key)]
-            return bool(await self._put(keys=keys, args=[generation, value, until_ms]))
+            taken = bool(await self._put(keys=keys, args=[generation, value, until_ms]))
         except OutOfMemoryError:
             return False
         except RedisError as error:
             raise self._failed(error) from error
+        # A Redis that was flushed has no marker, and would refuse every entry from now on.
+        self._is_known = taken
+        return taken
 
     async def forget(self, keys: Sequence[Key], generation: int) -> None:
         self._generation = generation
