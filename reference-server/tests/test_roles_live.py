@@ -82,8 +82,8 @@ def test_a_writer_dies_returns_and_is_handed_the_placement_back(tmp_path: Path) 
         shown = flk("status", "--admin", admin(eu1), "--admin", admin(us1))
         assert shown.returncode == 0, shown.stderr
         assert "writer" in shown.stdout
-        back = flk("failback", "--admin", admin(us1), "--to", "eu1")
-        assert back.returncode == 0, back.stderr
+        # One that takes too long is given up, and its operator asks again.
+        wait_until(lambda: flk("failback", "--admin", admin(us1), "--to", "eu1").returncode == 0)
         wait_until(lambda: is_ready(eu1))
         for name, known in (("tail", tail), ("while away", other)):
             found = submit(eu1, name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from .cli_dedup_plan import backfill, init, plan
-from .cli_dedup_run import DRY_RUN, Output, coordinator_of, now_ms, on_store, open_info
+from .cli_dedup_run import DRY_RUN, Output, coordinator_of, give_way, now_ms, on_store, open_info
 
 if TYPE_CHECKING:
     from .dedup_migration import Coordinator
@@ -91,6 +91,7 @@ async def _run_and_say(coordinator: Coordinator, output: Output, name: str) -> N
 @on_store
 async def copy(control: ControlStore, output: Output, *, rate: int, dry_run: bool) -> None:
     """Copy what moves, behind the dual writes; goes on where it stopped."""
+    give_way()
     from .core.migration import after_copy
     from .dedup_status import status
 
@@ -120,6 +121,7 @@ async def copy(control: ControlStore, output: Output, *, rate: int, dry_run: boo
 @on_store
 async def verify(control: ControlStore, output: Output, *, dry_run: bool) -> None:
     """Compare all that moves, entry for entry, and mend what differs; try the reverse path."""
+    give_way()
     with coordinator_of(control, lambda _: None) as looking:
         state, _ = await looking.look()
     with (

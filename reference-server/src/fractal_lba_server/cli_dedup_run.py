@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+
+BACKGROUND_NICE: Final = 10
+"""Priority of a copy or a comparison: the server comes first, also on a machine with few cores."""
+
+
+def give_way() -> None:
+    """Let every other program come first from now on."""
+    os.nice(max(0, BACKGROUND_NICE - os.nice(0)))
 
 
 def now_ms() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -15,10 +16,17 @@ from typing import Any, Final, NoReturn
 import click
 
 from .cli_region_keys import keys
+from .core.roles import DRAINING, WRITER
 
 ADMIN_DEFAULT: Final = "http://127.0.0.1:8081"
 CALL_S: Final = 10.0
 """How long an operator waits for a region."""
+
+HAND_OVER_S: Final = 20.0
+"""How long an operator waits for a hand-over, which a region gives up before."""
+
+LOOK_S: Final = 0.1
+"""Between two looks at a hand-over."""
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -136,10 +144,20 @@ def failback(admin: str, placement: str, to: str, as_json: bool, **reach: Any) -
     """Hand over from the writer behind --admin to a standby that has caught up.
 
     The writer stops, waits until the other holds all it wrote, and releases its lease. If that
-    takes longer than 10 s the hand-over is given up and the writer goes on.
+    takes longer than 10 s the hand-over is given up, the writer goes on, and the exit status is 1.
     """
-    document = {"placement": placement, "to": to}
-    _order(admin, "failback", document, as_json, reach, _role_line)
+    try:
+        said = _call(admin, "POST", "failback", {"placement": placement, "to": to}, reach)
+        until_s = time.monotonic() + HAND_OVER_S
+        while said["role"] == DRAINING and time.monotonic() < until_s:
+            time.sleep(LOOK_S)
+            found = _call(admin, "GET", "status", None, reach)["placements"]
+            said = next(one for one in found if one["placement"] == placement)
+    except _FailedError as error:
+        _refuse(error)
+    click.echo(json.dumps(said) if as_json else _role_line(said))
+    if said["role"] in (WRITER, DRAINING):
+        sys.exit(1)
 
 
 @region.command()
