@@ -58,12 +58,10 @@ def list_scenarios(as_json: bool) -> None:
 @_AS_JSON
 def check(trace: Path, as_json: bool) -> None:
     """Judge a TRACE that a run has written, without running anything."""
-    from .judge.check import TraceError, read_trace
-    from .judge.check import check as judge
+    from .judge.files import TraceError, check_file
 
     try:
-        with trace.open(encoding="utf-8") as lines:
-            report = judge(read_trace(lines))
+        report = check_file(trace)
     except (TraceError, OSError, KeyError) as error:
         _refuse(f"{trace}: {error}")
     _say(report, as_json=as_json)
@@ -88,8 +86,7 @@ def run(
     from .drill.engine import run as play
     from .drill.processes import ProcessError
     from .drill.scenario import ScenarioError, load_scenario
-    from .judge.check import check as judge
-    from .judge.check import read_trace
+    from .judge.files import check_file
 
     try:
         loaded = load_scenario(scenario, short=short, control=control)
@@ -105,8 +102,7 @@ def run(
                 path = play(loaded, folder, seed=seed + turn, command=command)
             except (ScenarioError, ProcessError, OSError) as error:
                 _refuse(str(error))
-            with path.open(encoding="utf-8") as lines:
-                report = judge(read_trace(lines))
+            report = check_file(path)
         _say(report, as_json=as_json)
         if out is not None and not as_json:
             click.echo(f"trace: {path}")

@@ -32,7 +32,7 @@ class Model:
     promises: Mapping[str, Any]
     merge: str = "first"
     """first: the smallest (time, region) stands; last: what arrives stands; arrival: what is
-    there stays."""
+    there stays; youngest: the largest stands."""
 
     keep_losers: bool = True
     skew_ms: Mapping[str, int] = field(default_factory=dict)
@@ -77,7 +77,9 @@ class Model:
             return hlc, region
 
         first = min(known, made, key=order)
-        winner = {"first": first, "last": made, "arrival": known}[self.merge]
+        youngest = max(known, made, key=order)
+        chosen = {"first": first, "last": made, "arrival": known, "youngest": youngest}
+        winner = chosen[self.merge]
         store.standing[key] = winner
         if self.keep_losers:
             loser = made if winner == known else known

@@ -176,6 +176,10 @@ TABLE: list[tuple[str, str, Events]] = [
     ("resurrected", FAILS, split("canary").census(
         "failover", 80_000, {"x": {"frame": B, "overridden": [
             {"frame": A, "content": X, "kind": "displaced"}]}}, "use").end()),
+    ("first_write", HOLDS, split("canary").end()),
+    ("first_write", UNPROVEN, Book().put("x", 100).end()),
+    ("first_write", FAILS, split("canary").census("end", 90_000, {"x": {"frame": B, "overridden": [
+        {"frame": f"{A}.0011aaff", "content": X, "kind": "displaced"}]}}, "use").end()),
     ("no_loss_at_level", HOLDS, kept("no_loss_at_level", "durable").fault(10_000).end()),
     ("no_loss_at_level", UNPROVEN, kept("no_loss_at_level", "durable").end()),
     ("no_loss_at_level", UNPROVEN, kept("no_loss_at_level", "replicated").fault(10_000).end()),
@@ -273,6 +277,8 @@ TABLE: list[tuple[str, str, Events]] = [
     ("lag_p99_ms_max", FAILS, lags(1100, 100)),
     ("hlc_ahead_ms_max", HOLDS, Book({"hlc_ahead_ms_max": 500}).put("x", 9).put(
         "x", 9, "duplicate").end()),
+    ("hlc_ahead_ms_max", HOLDS, Book({"hlc_ahead_ms_max": 500}).put(
+        "x", 9, frame=f"{frame('euw', 400)}.0011aaff").end()),
     ("hlc_ahead_ms_max", UNPROVEN, Book({"hlc_ahead_ms_max": 500}).end()),
     ("hlc_ahead_ms_max", FAILS, Book({"hlc_ahead_ms_max": 500}).put(
         "x", 9, frame=frame("euw", 999)).end()),
@@ -340,15 +346,17 @@ def test_evidence_is_what_the_scenario_asks_for() -> None:
 def test_what_an_outbox_brought_back_is_counted_apart() -> None:
     held = {"x": {"frame": B}}
     report = check(Book().put("x", 100).census("end", 90_000, held, "use").end())
-    account = report.trace.end
-    assert account is not None
-    assert account.by_client == {A}
-    assert account.lost_for_good == []
+    books = report.trace.books("end")
+    assert books is not None
+    assert (books.total("lost"), books.brought, books.lost_for_good.count) == (1, 1, 0)
 
 
 def test_the_strongest_level_of_all_answers_counts() -> None:
     book = Book().put("x", 100).put("x", 300, "duplicate", frame=A, level="replicated")
-    assert check(book.put("x", 400, "duplicate", frame=A).end()).trace.acks[A].level == "replicated"
+    assert (
+        check(book.put("x", 400, "duplicate", frame=A).end()).trace.records.acks[A].level
+        == "replicated"
+    )
 
 
 def test_a_watermark_raises_the_level_of_what_it_covers() -> None:
@@ -356,7 +364,7 @@ def test_a_watermark_raises_the_level_of_what_it_covers() -> None:
     book.put("z", 300, position="euw/open/2/1")
     for seq in (3, 7, 5):
         book.add("watermark", 400, region="euw", placement="open", region_epoch=1, seq=seq)
-    levels = [ack.level for ack in check(book.end()).trace.acks.values()]
+    levels = [ack.level for ack in check(book.end()).trace.records.acks.values()]
     assert levels == ["replicated", "durable", "durable"]
 
 

@@ -26,10 +26,10 @@ from fractal_lba_server.drill.records import record
 from fractal_lba_server.drill.scenario import Scenario, load_scenario, shipped
 from fractal_lba_server.drill.shim import SkewedClock, Switches, faulty_files
 from fractal_lba_server.drill.trace import TraceWriter
-from fractal_lba_server.drill.wiretap import read_batch, read_get, read_put
+from fractal_lba_server.drill.wiretap import frame_of, read_batch, read_get, read_put
 
 OUTCOME = {"first_seen": {"region": "euw", "hlc": "01a1fdb935480000"}, "pcs_id": "ab" * 32}
-FRAME = "euw:01a1fdb935480000"
+FRAME = "euw:01a1fdb935480000.abababab"
 
 
 def answer(status: int, body: Any, **headers: str) -> RawResponse:
@@ -215,7 +215,7 @@ def test_a_census_holds_what_the_server_answers(tmp_path: Path) -> None:
         state = read_state(server.data)
         for outcome in outcomes:
             (row,) = [row for row in state.standing if row.key.endswith(outcome["pcs_id"])]
-            assert row.frame == f"{outcome['first_seen']['region']}:{outcome['first_seen']['hlc']}"
+            assert row.frame == frame_of(outcome)
             assert row.outcome == read_get(
                 answer(200, get(server.port, outcome["pcs_id"]).body)
             )["outcome"]  # fmt: skip

@@ -59,6 +59,12 @@ def test_h38_an_order_by_arrival_never_makes_regions_equal(merge: str) -> None:
     assert states(split())["digests_equal"] == HOLDS
 
 
+def test_h38_an_order_that_is_alike_everywhere_but_not_of_time_is_found() -> None:
+    assert states(split(merge="youngest"))["digests_equal"] == HOLDS, "nothing else shows it"
+    assert states(split(merge="youngest"))["first_write"] == FAILS
+    assert states(split())["first_write"] == HOLDS
+
+
 def skewed(skew_ms: int) -> Events:
     model = Model({"hlc_ahead_ms_max": 500}, skew_ms={"use": skew_ms})
     model.put("use", "k", 100)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from fractal_lba_server.drill.links import Links, ProxyError, effect_of
+from fractal_lba_server.drill.proxy import LOST_MAX
 from fractal_lba_server.drill.proxy_requests import HEAD_BYTES_MAX, Requests
 
 HANG_S = 20
@@ -101,6 +102,22 @@ def test_a_delay_is_a_floor_in_each_direction(links: Links, echo: Echo) -> None:
         assert talk(taken, b"x") == b"x"
         assert time.monotonic() - begun >= 0.1
     assert links.counts()["a"]["forward"]["delayed"] >= 1
+
+
+def test_a_lost_piece_comes_later_and_in_order(links: Links, echo: Echo) -> None:
+    port = links.open("a-b", echo.address)
+    links.set("a-b", way="forward", loss=1)
+    with connect(port) as taken:
+        taken.sendall(b"one")
+        while not links.counts()["a-b"]["forward"]["lost"]:
+            time.sleep(0.01)
+        links.set("a-b", way="forward", loss=0)
+        taken.sendall(b"two")
+        received = b""
+        while len(received) < 6:
+            received += taken.recv(100)
+    assert received == b"onetwo"
+    assert links.counts()["a-b"]["forward"]["lost"] == LOST_MAX
 
 
 def test_bandwidth_spreads_a_message_over_time(links: Links, echo: Echo) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from types import ModuleType
 
 import pytest
+from orders import has_order, some_history
 
+from fractal_lba_server.judge import register
 from fractal_lba_server.judge.register import (
     ABSENT,
     ACCEPTED,
@@ -16,56 +20,75 @@ from fractal_lba_server.judge.register import (
     fault_of,
 )
 
-LATE = 1 << 60
+Rule = Callable[[Iterable[Operation]], str | None]
+
+PARTS = 10
 
 
-def search(history: Sequence[Operation]) -> bool:
-    """Try every order that keeps the order of time; an unknown write may also never happen."""
-
-    def returned(one: Operation) -> int:
-        return LATE if one.kind == UNKNOWN else one.returned_ns
-
-    def go(left: tuple[Operation, ...], value: str | None) -> bool:
-        if all(one.kind == UNKNOWN for one in left):
-            return True
-        for place, one in enumerate(left):
-            if any(returned(other) < one.invoked_ns for other in left):
-                continue
-            rest = left[:place] + left[place + 1 :]
-            if one.kind == UNKNOWN:
-                after = one.value if value is None else value
-                if go(rest, after):
-                    return True
-            elif one.kind == ACCEPTED:
-                if value is None and go(rest, one.value):
-                    return True
-            elif (one.value == value) and go(rest, value):
-                return True
-        return False
-
-    return go(tuple(history), None)
-
-
-def some_history(chance: random.Random) -> list[Operation]:
-    history = []
-    for _ in range(chance.randint(0, 6)):
-        kind = chance.choice((ACCEPTED, SEEN, SEEN, ABSENT, UNKNOWN))
-        invoked = chance.randint(0, 9)
-        value = None if kind == ABSENT else chance.choice("aab")
-        history.append(Operation(kind, value, invoked, invoked + chance.randint(0, 6)))
-    return history
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_linear_rule_agrees_with_a_search_over_all_orders(seed: int) -> None:
+def disagreement(rule: Rule, seed: int, count: int) -> tuple[list[Operation] | None, list[int]]:
+    """Give a history of which a rule and the search differ, and how many had an order or none."""
     chance = random.Random(seed)
-    verdicts = {True: 0, False: 0}
-    for _ in range(1_500):
+    verdicts = [0, 0]
+    for _ in range(count):
         history = some_history(chance)
-        expected = search(history)
-        assert (fault_of(history) is None) == expected, history
+        expected = has_order(history)
+        if (rule(history) is None) != expected:
+            return history, verdicts
         verdicts[expected] += 1
-    assert min(verdicts.values()) > 150, "the histories say nothing"
+    return None, verdicts
+
+
+def test_the_rule_agrees_with_a_search_over_all_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    history, verdicts = disagreement(fault_of, 1, 20_000)
+    assert history is None
+    assert min(verdicts) > 5_000, "the histories say nothing"
+    with capsys.disabled():
+        print(f" {sum(verdicts)} histories, {verdicts[0]} without an order")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 100 + PARTS))
+def test_the_rule_agrees_on_a_million_histories(
+    seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, verdicts = disagreement(fault_of, seed, 1_000_000 // PARTS)
+    assert history is None
+    with capsys.disabled():
+        print(f" {sum(verdicts)} histories, {verdicts[0]} without an order")
+
+
+MUTANTS = {
+    "two first writes pass": ("if len(accepted) > 1:", "if len(accepted) > 2:"),
+    "two values pass": ("if len(values) > 1:", "if len(values) > 2:"),
+    "nobody need write": ("if not writes:\n        return", "if not writes:\n        return None and"),
+    "a write of any value will do": (" and one.value in values", ""),
+    "an unknown write beats an accepted one": ("accepted or [one", "accepted + [one"),
+    "an unknown write is over when it returns": ("<= high:", "<= min(high, write.returned_ns):"),
+    "absent reads are not looked at": ("max(low, write.invoked_ns)", "write.invoked_ns"),
+    "a write may take effect before it begins": ("max(low, write.invoked_ns)", "low"),
+    "what was seen is not looked at": ("<= high:", "<= write.returned_ns:"),
+    "at one moment is too late": ("<= high:", "< high:"),
+    "the last observer counts": ("high = min(", "high = max("),
+    "the first absent read counts": ("low = max(", "low = min("),
+    "an absent read counts from its return": ("max((one.invoked_ns", "max((one.returned_ns"),
+    "what was seen counts from its call": ("min(one.returned_ns", "min(one.invoked_ns"),
+    "the first write decides": ("    if low > high:", "        break\n    if low > high:"),
+    "accepted writes are no observers": ("observers = accepted + [", "observers = ["),
+    "reads are no observers": ("[one for one in operations if one.kind == SEEN]", "[]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_wrong_rule_disagrees_with_the_search(name: str) -> None:
+    right, wrong = MUTANTS[name]
+    source = inspect.getsource(register)
+    assert source.count(right) == 1
+    made = ModuleType("mutant")
+    exec(source.replace(right, wrong), made.__dict__)
+    rule = made.fault_of
+    assert callable(rule)
+    history, _ = disagreement(rule, 2, 20_000)
+    assert history is not None
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,14 @@ class BatchPopulation:
         load = fleet.scenario.part("load")
         self.name: str = row["name"]
         self.tenant: str = row.get("tenant", fleet.tenants[0]["id"])
-        self.home_url = fleet.endpoints(row["endpoints"])[0]
+        self.home_url = fleet.endpoints(row["endpoints"])[0][1]
         self.on_failover: Callable[[FailoverEvent], object] = lambda event: None
         self._fleet = fleet
         self._size = int(load.get("batch_records", BATCH_RECORDS))
         self._period_ns = self._size / (row["share"] * load["rate_per_s"]) * NS_PER_S
         seconds = load["duration_s"] + load.get("warmup_s", 0)
         count = int(seconds * NS_PER_S / self._period_ns) + 1
-        region_of = {port: code for code, port in fleet.client_ports.items()}
+        region_of = {port: node.partition(".")[0] for node, port in fleet.client_ports.items()}
         self.wiretap = Wiretap(fleet.trace, self.name, self.tenant, region_of, frozenset())
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix=f"drill-{self.name}")
         self._stop = threading.Event()

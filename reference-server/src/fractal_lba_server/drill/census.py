@@ -27,6 +27,10 @@ JOIN tenants AS t ON t.number = o.tenant
 """
 
 
+OF_NODE = "--"
+"""Between the placement and the process in the name of a stream (spec/shipping.md)."""
+
+
 class Row(NamedTuple):
     """One frame that a region keeps under an id."""
 
@@ -61,8 +65,8 @@ def _rows(connection: sqlite3.Connection, query: str) -> Iterator[Row]:
     for tenant, raw, region, placement, hlc, content, outcome in connection.execute(query):
         yield Row(
             key=f"{bytes(tenant).decode()}/{bytes(raw).hex()}",
-            placement=bytes(placement).decode(),
-            frame=f"{bytes(region).decode()}:{hlc:016x}",
+            placement=bytes(placement).decode().partition(OF_NODE)[0],
+            frame=f"{bytes(region).decode()}:{hlc:016x}.{bytes(raw).hex()[:8]}",
             hlc_ms=hlc >> 16,
             content=bytes(content).decode()[:16],
             outcome=sha256(outcome).hexdigest()[:16] if outcome else None,

@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from ..judge.accounts import END
-from .census import digests_of, read_state, write_census
-from .faults import STALE, Breaker, refuse_unknown
+from .census import State, digests_of, read_state, write_census
+from .faults import STALE, Breaker
 from .fleet import Fleet
 from .load import Load
+from .playable import refuse_unplayable
 from .processes import ProcessError, copy_tree
 from .residency import ResidencyWatch
 from .scenario import Scenario, ScenarioError
@@ -42,8 +44,8 @@ Action = Callable[[], None]
 
 def run(scenario: Scenario, folder: Path, *, seed: int, command: str) -> Path:
     """Run a scenario in an empty folder; give its trace. Raises ScenarioError, ProcessError."""
+    refuse_unplayable(scenario)
     faults = scenario.faults(seed)
-    refuse_unknown([fault["kind"] for fault in faults])
     shutil.rmtree(folder / "home", ignore_errors=True)
     (folder / "home").mkdir(parents=True, mode=0o700)
     path = folder / "trace.jsonl"
@@ -177,7 +179,7 @@ class Drill:
     def _states(self, until_ms: int | None) -> list[tuple[str, str, str, int]]:
         """Give placement, region, digest and count of every region of every placement."""
         found = {
-            code: digests_of(read_state(self.fleet.data(code)), until_ms=until_ms)
+            code: digests_of(self._state(code), until_ms=until_ms)
             for code in self.fleet.regions
         }
         return [
@@ -196,7 +198,12 @@ class Drill:
         time.sleep(STILL_S)
         for code, program in self.fleet.regions.items():
             if program.running:
-                write_census(self.trace, name, code, read_state(self.fleet.data(code)), at_ns)
+                write_census(self.trace, name, code, self._state(code), at_ns)
+
+    def _state(self, region: str) -> State:
+        """Read what all processes of a region hold together."""
+        states = [read_state(self.fleet.data(node)) for node in self.fleet.nodes(region)]
+        return State(*(list(chain.from_iterable(rows)) for rows in zip(*states, strict=True)))
 
 
 def _equal(rows: list[tuple[str, str, str, int]]) -> bool:

@@ -6,7 +6,9 @@ the checker to have had none; nothing is counted that was not observed.
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -25,6 +27,12 @@ PAUSE_S: Final = 1.0
 ZERO_SPACE: Final = "zeros"
 STALE: Final = "stale-copy"
 
+FLAPPING_SHARE: Final = 0.5
+"""Part of a period for which a flapping link is cut, if the fault says nothing else."""
+
+HOT_MARKERS: Final = 1
+"""Keys of a hot tier that hold no outcome: the generation."""
+
 
 class Breaker:
     """Injects and heals the faults of one drill."""
@@ -34,6 +42,8 @@ class Breaker:
         self._before: dict[str, dict[str, Any]] = {}
         self._done: dict[str, dict[str, int]] = {}
         self._open: dict[str, Fault] = {}
+        self._calm: dict[str, threading.Event] = {}
+        self._flapping: dict[str, threading.Thread] = {}
 
     def inject(self, fault: Fault) -> None:
         """Break something."""
@@ -53,6 +63,8 @@ class Breaker:
     def end(self) -> None:
         """Write what the faults did that nobody healed."""
         for fault in list(self._open.values()):
+            if fault["kind"] == "flapping":
+                self.settle(fault)
             self._count(fault)
 
     @property
@@ -80,7 +92,14 @@ class Breaker:
     # --- what a fault is about
 
     def _region(self, fault: Fault) -> Program:
-        return self._fleet.regions[fault["region"]]
+        return self._programs(fault)[0]
+
+    def _programs(self, fault: Fault) -> list[Program]:
+        """Give the processes that a fault is about: one node, or all of the region."""
+        nodes = self._fleet.nodes(fault["region"])
+        if "node" in fault:
+            nodes = [nodes[fault["node"] - 1]]
+        return [self._fleet.program(node) for node in nodes]
 
     def _links(self, fault: Fault) -> list[str]:
         if "region" in fault:
@@ -103,13 +122,14 @@ class Breaker:
 
     def kill(self, fault: Fault) -> None:
         """Send SIGKILL."""
-        program = self._region(fault)
-        self.note(fault, "killed", int(program.running))
-        program.kill()
+        for program in self._programs(fault):
+            self.note(fault, "killed", int(program.running))
+            program.kill()
 
     def restart(self, fault: Fault) -> None:
         """Start it again."""
-        self._region(fault).start()
+        for program in self._programs(fault):
+            program.start()
 
     def vanish(self, fault: Fault) -> None:
         """Have a machine vanish: nothing answers any more, not even with a refusal."""
@@ -118,24 +138,28 @@ class Breaker:
         self.kill(fault)
 
     def reappear(self, fault: Fault) -> None:
-        """Have the machine come back; its old connections are none."""
-        self.restart(fault)
+        """Have the machine come back; its old connections are none.
+
+        The network is there before the process: one that starts cut off waits for its peers.
+        """
         for link in self._links(fault):
             self._fleet.links.reset(link)
             self._fleet.calm(link)
+        self.restart(fault)
 
     def pause(self, fault: Fault) -> None:
         """Send SIGSTOP."""
-        program = self._region(fault)
-        program.pause()
-        until_s = time.monotonic() + PAUSE_S
-        while not program.paused and time.monotonic() < until_s:
-            time.sleep(0.001)
-        self.note(fault, "paused", int(program.paused))
+        for program in self._programs(fault):
+            program.pause()
+            until_s = time.monotonic() + PAUSE_S
+            while not program.paused and time.monotonic() < until_s:
+                time.sleep(0.001)
+            self.note(fault, "paused", int(program.paused))
 
     def resume(self, fault: Fault) -> None:
         """Send SIGCONT."""
-        self._region(fault).resume()
+        for program in self._programs(fault):
+            program.resume()
 
     def lose_disk(self, fault: Fault) -> None:
         """Kill, and remove the data directory."""
@@ -172,6 +196,34 @@ class Breaker:
         given = {names[name]: fault[name] for name in names if name in fault}
         for link, way in self._ways(fault, both=True):
             self._fleet.links.set(link, way=way, **given)
+
+    def lose(self, fault: Fault) -> None:
+        """Lose a share of what passes between two ends; it is sent again."""
+        for link, way in self._ways(fault, both=True):
+            self._fleet.links.set(link, way=way, loss=fault["share"])
+
+    def flap(self, fault: Fault) -> None:
+        """Cut the link in each period for a share of it, again and again."""
+        cut_s = fault["period_s"] * fault.get("share", FLAPPING_SHARE)
+        rests = (cut_s, fault["period_s"] - cut_s)
+        calm = self._calm[fault["id"]] = threading.Event()
+
+        def work() -> None:
+            for turn in itertools.count():
+                for link, way in self._ways(fault, both=True):
+                    self._fleet.links.set(link, way=way, stall=not turn % 2)
+                self.note(fault, "cuts", 1 - turn % 2)
+                if calm.wait(rests[turn % 2]):
+                    return
+
+        self._flapping[fault["id"]] = thread = threading.Thread(target=work)
+        thread.start()
+
+    def settle(self, fault: Fault) -> None:
+        """Flap no more."""
+        self._calm.pop(fault["id"]).set()
+        self._flapping.pop(fault["id"]).join()
+        self.calm(fault)
 
     def reset_link(self, fault: Fault) -> None:
         """End every connection between two ends."""
@@ -259,7 +311,7 @@ class Breaker:
         """Empty the hot tier."""
         hot = self._stores(fault).hot
         assert hot is not None
-        self.note(fault, "keys_flushed", hot.keys)
+        self.note(fault, "keys_flushed", max(0, hot.keys - HOT_MARKERS))
         hot.ask("FLUSHALL")
 
     def take_cold(self, fault: Fault) -> None:
@@ -300,6 +352,8 @@ KINDS: Final[dict[str, Kind]] = {
     "delay": Kind(Breaker.slow_link, Breaker.calm, ("delayed",)),
     "bandwidth": Kind(Breaker.slow_link, Breaker.calm, ("squeezed",)),
     "reorder": Kind(Breaker.slow_link, Breaker.calm, ("reordered",)),
+    "loss": Kind(Breaker.lose, Breaker.calm, ("lost",)),
+    "flapping": Kind(Breaker.flap, Breaker.settle, ("stalled",)),
     "reset": Kind(Breaker.reset_link, Breaker.nothing, ("resets",)),
     "refuse": Kind(Breaker.refuse_link, Breaker.take_link, ("refused", "resets")),
     "shard-down": Kind(Breaker.kill_shard, Breaker.start_shard),
@@ -319,5 +373,6 @@ def refuse_unknown(kinds: list[str]) -> None:
     """Refuse a scenario that this engine cannot play. Raises ScenarioError."""
     for kind in kinds:
         if kind not in KINDS:
-            message = f"the live engine has no fault {kind!r}; it has {', '.join(sorted(KINDS))}"
+            played = ", ".join(sorted(KINDS))
+            message = f"the live engine has no fault {kind!r}, exact or plan may; it has {played}"
             raise ScenarioError(message)

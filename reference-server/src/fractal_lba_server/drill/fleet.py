@@ -34,8 +34,11 @@ PROBE: Final = {
 
 LEASE: Final = {"duration_s": 5.0, "renew_s": 1.0, "drift_s": 0.25}
 
-REST_MS: Final = "2000"
-"""Between two automatic promotions; a machine that is busy must not be taken for one that flaps."""
+HOLD_DOWN_S: Final = 1.0
+"""How long a checker holds a change of its mind back."""
+
+SPARE_S: Final = 1.0
+"""Between two automatic promotions, beside what one of them takes."""
 
 SHIMMED: Final = frozenset({"disk-full", "disk-slow", "sync-error", "clock-step"})
 """Faults that a region can only have inside its own process."""
@@ -51,6 +54,9 @@ class Fleet:
         self.seed = seed
         self.links = Links(seed)
         self.regions: dict[str, Program] = {}
+        """The first process of each region."""
+        self.further: dict[str, Program] = {}
+        """The others, where several share the ids of a region: `<region>.2` and so on."""
         self.client_ports: dict[str, int] = {}
         self._arbiter_ports: dict[str, int] = {}
         self.stores: dict[str, Stores] = {}
@@ -77,9 +83,19 @@ class Fleet:
         """Give the tenants of the load."""
         return list(self.scenario.part("load").get("tenants", [{"id": TENANT}]))
 
-    def data(self, region: str) -> Path:
-        """Give the data directory of a region."""
-        return self.home / region / "data"
+    def data(self, node: str) -> Path:
+        """Give the data directory of a process; a region's own name is its first."""
+        return self.home / node / "data"
+
+    def nodes(self, region: str) -> list[str]:
+        """Name the processes of a region."""
+        rows = self.scenario.part("topology")["regions"]
+        count = next(row.get("nodes", 1) for row in rows if row["code"] == region)
+        return [region, *(f"{region}.{number}" for number in range(2, count + 1))]
+
+    def program(self, node: str) -> Program:
+        """Give a process by its name."""
+        return self.further.get(node) or self.regions[node]
 
     # --- before the start
 
@@ -87,11 +103,13 @@ class Fleet:
         """Write every file, choose every port, open every link."""
         codes = self.scenario.regions
         keys = {code: self._make_key(code) for code in codes}
-        public = {code: free_port() for code in codes}
+        nodes = [node for code in codes for node in self.nodes(code)]
+        public = {node: free_port() for node in nodes}
         peers = {code: free_port() for code in codes}
-        for code in codes:
-            link = f"client-{code}"
-            self.client_ports[code] = self.links.open(link, f"127.0.0.1:{public[code]}")
+        for node in nodes:
+            self.client_ports[node] = self.links.open(
+                f"client-{node}", f"127.0.0.1:{public[node]}"
+            )
         between = {
             (a, b): self.links.open(f"{a}-{b}", f"127.0.0.1:{peers[b]}")
             for a in codes for b in codes if a != b
@@ -107,7 +125,7 @@ class Fleet:
             self.links.set(link, way="back", **self._base(link, "back"))
         for code in codes:
             urls = {b: f"http://127.0.0.1:{between.get((code, b), peers[b])}" for b in codes}
-            self._write_region(code, keys, urls, public[code], peers[code])
+            self._write_region(code, keys, urls, public, peers[code])
         if self.has_arbiter:
             self._prepare_arbiter(arbiter, keys, peers)
 
@@ -120,7 +138,7 @@ class Fleet:
         source, _, target = link.partition("-")
         if way == "back":
             source, target = target, source
-        faults = {"delay_ms": 0.0, "jitter_ms": 0.0, "bandwidth_bytes_per_s": 0.0}
+        faults = {"delay_ms": 0.0, "jitter_ms": 0.0, "bandwidth_bytes_per_s": 0.0, "loss": 0.0}
         for row in self.scenario.part("topology").get("links", ()):
             ends = (row["from"], row["to"])
             both = row.get("both", True) and ends == (target, source)
@@ -134,7 +152,12 @@ class Fleet:
         self.links.set(link, way="back", **self._base(link, "back"))
 
     def _write_region(
-        self, code: str, keys: Mapping[str, str], urls: Mapping[str, str], port: int, peer: int
+        self,
+        code: str,
+        keys: Mapping[str, str],
+        urls: Mapping[str, str],
+        public: Mapping[str, int],
+        peer: int,
     ) -> None:
         home = self.home / code
         self._write_tenants(home)
@@ -142,7 +165,6 @@ class Fleet:
         _write_yaml(home / "regions.yaml", self._registry(keys, own))
         settings = self.scenario.part("settings")
         document: dict[str, Any] = {
-            "listen": f"127.0.0.1:{port}",
             "admin_listen": "127.0.0.1:0",
             "data": "data",
             "region": code,
@@ -167,14 +189,23 @@ class Fleet:
         self.stores[code] = stores
         apart = settings.get("region_server", {}).get(code, {})
         document = laid_over(laid_over(document, settings.get("server", {})), apart)
+        self.regions[code] = self._write_node(code, code, {**document, **_listen(public[code])})
+        for number, node in enumerate(self.nodes(code)[1:], 2):
+            (self.home / node).mkdir(mode=0o700)
+            self._write_tenants(self.home / node)
+            own_part = {"node": f"n{number}", **_listen(public[node])}
+            self.further[node] = self._write_node(node, code, {**document, **own_part})
+
+    def _write_node(self, node: str, code: str, document: Mapping[str, Any]) -> Program:
+        home = self.home / node
         _write_yaml(home / "flk.yaml", document)
         tuned = tuple(self.scenario.part("engines", "live").get("shim", ()))
         wants_shim = bool(self.scenario.plants or tuned) or any(
             fault["kind"] in SHIMMED and fault.get("region") == code
             for fault in self.scenario.document.get("faults", ())
         )
-        self.regions[code] = Program(
-            code, home, ["serve", "--config", str(home / "flk.yaml")], self.trace,
+        return Program(
+            node, home, ["serve", "--config", str(home / "flk.yaml")], self.trace,
             shimmed=wants_shim, plants=(*tuned, *self.scenario.plants),
         )  # fmt: skip
 
@@ -235,7 +266,8 @@ class Fleet:
         checkers = [f"c{number:02}" for number in range(int(probe["checkers"]))]
         command = [
             "arbiter", "--listen", f"127.0.0.1:{port}", "--state", f"sqlite:///{home}/state.sqlite",
-            "--regions", str(home / "regions.yaml"), "--automatic", "--rest-ms", REST_MS,
+            "--regions", str(home / "regions.yaml"),
+            "--automatic", "--rest-ms", _ms(_rest_s(probe, lease)),
             "--ttl-ms", _ms(lease["duration_s"]), "--renew-ms", _ms(lease["renew_s"]),
             "--max-drift-ms", _ms(lease["drift_s"]), "--quorum", str(probe["quorum"]),
             *(word for name in checkers for word in ("--checker", name)),
@@ -249,7 +281,7 @@ class Fleet:
                 "--arbiter", f"http://127.0.0.1:{port}",
                 "--interval-ms", _ms(probe["interval_s"]), "--timeout-ms", _ms(probe["timeout_s"]),
                 "--failures", str(probe["failures"]), "--successes", str(probe["successes"]),
-                "--hold-down-ms", "1000",
+                "--hold-down-ms", _ms(HOLD_DOWN_S),
             ]  # fmt: skip
             self.helpers.append(Program(name, folder, command, self.trace))
 
@@ -261,7 +293,8 @@ class Fleet:
         for stores in self.stores.values():
             stores.start()
         # Checkers that look before anybody writes would call the first writer down.
-        for programs in ([*self.helpers[:1], *self.regions.values()], self.helpers[1:]):
+        serving = [*self.helpers[:1], *self.regions.values(), *self.further.values()]
+        for programs in (serving, self.helpers[1:]):
             for program in programs:
                 program.spawn()
             for program in programs:
@@ -279,7 +312,8 @@ class Fleet:
 
     def links_of(self, region: str) -> list[str]:
         """Name every link that ends at a region."""
-        return [name for name in self.links.counts() if region in name.split("-")]
+        nodes = set(self.nodes(region))
+        return [name for name in self.links.counts() if nodes & set(name.split("-"))]
 
     def links_between(self, a: str, b: str) -> list[tuple[str, str]]:
         """Name each link and direction in which `a` speaks to `b`."""
@@ -291,19 +325,36 @@ class Fleet:
             found.append((f"{b}-{a}", "back"))
         return found
 
-    def endpoints(self, regions: Iterable[str]) -> list[str]:
-        """Give the URLs under which clients reach regions."""
-        return [f"http://127.0.0.1:{self.client_ports[code]}" for code in regions]
+    def endpoints(self, regions: Iterable[str]) -> list[tuple[str, str]]:
+        """Give region and URL of each process that clients of these regions reach."""
+        return [
+            (code, f"http://127.0.0.1:{self.client_ports[node]}")
+            for code in regions
+            for node in self.nodes(code)
+        ]
 
     def close(self) -> None:
         """End every process and every link."""
         try:
-            for program in (*self.helpers, *self.regions.values()):
+            for program in (*self.helpers, *self.regions.values(), *self.further.values()):
                 program.kill()
         finally:
             for stores in self.stores.values():
                 stores.close()
             self.links.close()
+
+
+def _rest_s(probe: Mapping[str, Any], lease: Mapping[str, Any]) -> float:
+    """Say how long an arbiter rests: no less than until a new writer is seen to serve.
+
+    Sooner, it would take the one it has just promoted for one that is down.
+    """
+    seen_s = (probe["successes"] + 1) * probe["interval_s"] + probe["timeout_s"] + HOLD_DOWN_S
+    return float(lease["duration_s"] + lease["drift_s"] + seen_s + SPARE_S)
+
+
+def _listen(port: int) -> dict[str, str]:
+    return {"listen": f"127.0.0.1:{port}"}
 
 
 def _between(tenant: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

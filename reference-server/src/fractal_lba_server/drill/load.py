@@ -93,9 +93,9 @@ class Population:
         self._stack = ExitStack()
         self._stop = threading.Event()
         self._number = self._rivals = 0
-        self.home_url = fleet.endpoints(row["endpoints"])[0]
+        self.home_url = fleet.endpoints(row["endpoints"])[0][1]
         self.on_failover: Callable[[FailoverEvent], object] = lambda event: None
-        region_of = {port: code for code, port in fleet.client_ports.items()}
+        region_of = {port: node.partition(".")[0] for node, port in fleet.client_ports.items()}
         self.wiretap = Wiretap(
             fleet.trace, self.name, self.tenant, region_of, canary_keys(fleet.scenario, self.tenant)
         )
@@ -111,9 +111,8 @@ class Population:
     def _client(self, regions: list[str]) -> Client:
         probe = PROBE | dict(self._fleet.scenario.part("settings", "probe"))
         attempt_s = self._load.get("attempt_timeout_ms", ATTEMPT_TIMEOUT_MS) / 1000
-        urls = self._fleet.endpoints(regions)
         return Client(
-            [Endpoint(url, region=code) for url, code in zip(urls, regions, strict=True)],
+            [Endpoint(url, region=code) for code, url in self._fleet.endpoints(regions)],
             signer=signer_of(self.tenant, self._fleet.seed),
             tenant=self.tenant,
             token=token_of(self.tenant, self._fleet.seed),

@@ -40,6 +40,12 @@ OVERTAKE_S_MAX: Final = 2.0
 OVERTAKE_LEAD_S: Final = 0.005
 """How far ahead the other request is let."""
 
+RETRANSMIT_S: Final = 0.2
+"""How long a lost piece is missed before it is sent again; twice as long each time it is lost."""
+
+LOST_MAX: Final = 3
+"""How often in a row one piece is lost at most."""
+
 CONNECT_TIMEOUT_S: Final = 5.0
 LINGER_NONE: Final = struct.pack("ii", 1, 0)
 """Makes the end of a socket a reset."""
@@ -56,6 +62,7 @@ class Faults:
     bandwidth_bytes_per_s: float = 0
     stall: bool = False
     reorder: float = 0
+    loss: float = 0
 
     def set(self, given: dict[str, Any]) -> None:
         """Change what is named; anything unknown is an error."""
@@ -76,6 +83,7 @@ class Counts:
     stalled: int = 0
     squeezed: int = 0
     reordered: int = 0
+    lost: int = 0
     marks: int = 0
 
 
@@ -101,7 +109,21 @@ class Way:
         if faults.delay_ms or faults.jitter_ms:
             self.counts.delayed += 1
             due_s += (faults.delay_ms + self.chance.uniform(0, faults.jitter_ms)) / 1000
-        return due_s
+        return due_s + self._retransmitted_s()
+
+    def _retransmitted_s(self) -> float:
+        """Say how much later a piece comes because it was lost on the way, perhaps more than once.
+
+        What follows it in its connection waits for it, as over TCP.
+        """
+        late_s, wait_s, share = 0.0, RETRANSMIT_S, self.faults.loss
+        for _ in range(LOST_MAX):
+            if not share or self.chance.random() >= share:
+                break
+            self.counts.lost += 1
+            late_s += wait_s
+            wait_s *= 2
+        return late_s
 
     async def open(self) -> None:
         """Wait until nothing holds the direction."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ Step = Mapping[str, Any]
 
 COPY_RATE: Final = "0"
 """The copy goes as fast as it can; a drill has few keys."""
+
+LOOK_S: Final = 2.0
+"""How long an operator looks at the figures before a cutover."""
 
 
 def migrate(fleet: Fleet, step: Step) -> None:
@@ -30,6 +34,7 @@ def migrate(fleet: Fleet, step: Step) -> None:
     run_command("dedup", "dual-write", *control, str(plan))
     run_command("dedup", "copy", *control, "--rate", COPY_RATE)
     run_command("dedup", "verify", *control)
+    time.sleep(LOOK_S)
     trace.write("declared", incident="cutover", by="operator")
     said = run_command("dedup", "cutover", *control)
     trace.write("phase", incident="cutover", phase="promote")

@@ -1,4 +1,4 @@
-"""The stores behind a region in a drill: Redis processes, dedup shards, a cold folder.
+"""The stores behind a region in a drill: Redis, PostgreSQL, dedup shards, a cold folder.
 
 Every process that is started here has ended after `close`.
 """
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from .postgres import Postgres
 from .processes import ProcessError, free_port, run_command
 
 REDIS: Final = "redis-server"
@@ -76,12 +77,22 @@ class Redis:
         """Count the keys."""
         return int(self.ask("DBSIZE").removeprefix(":"))
 
+    def empty(self) -> int:
+        """Take every key away; count them."""
+        count = self.keys
+        self.ask("FLUSHALL")
+        return count
+
     def kill(self) -> None:
         """Send SIGKILL and wait for the end."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait(STOP_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End it."""
+        self.kill()
 
     @property
     def running(self) -> bool:
@@ -98,7 +109,8 @@ class Stores:
         self._home = home
         self._tiers = settings.get("tiers")
         self._wants: Mapping[str, Any] = topology.get("shards", {})
-        self.shards: dict[str, Redis] = {}
+        self.shards: dict[str, Redis | Postgres] = {}
+        """Those that are programs of their own."""
         self.hot: Redis | None = None
         self.cold = home / "cold"
 
@@ -121,8 +133,12 @@ class Stores:
 
     def url_of(self, name: str) -> str:
         """Give the URL of a dedup shard, and have its store."""
-        if self._wants["store"] == "redis":
-            return self.shards.setdefault(name, Redis(self._home / name)).url
+        if name not in self.shards and self._wants["store"] == "redis":
+            self.shards[name] = Redis(self._home / name)
+        if name not in self.shards and self._wants["store"] == "postgresql":
+            self.shards[name] = Postgres()
+        if name in self.shards:
+            return self.shards[name].url
         return f"sqlite:///{self._home}/{name}.sqlite"
 
     def start(self) -> None:
@@ -141,8 +157,7 @@ class Stores:
         """Take every entry from every dedup shard behind its back; count them."""
         count = 0
         for dedup_shard in self.shards.values():
-            count += dedup_shard.keys
-            dedup_shard.ask("FLUSHALL")
+            count += dedup_shard.empty()
         for path in sorted(self._home.glob("s[0-9]*.sqlite")):
             with contextlib.closing(sqlite3.connect(path, timeout=START_S)) as connection:
                 count += connection.execute("DELETE FROM entries").rowcount
@@ -152,4 +167,4 @@ class Stores:
     def close(self) -> None:
         """End every process."""
         for store in (*self.shards.values(), *([self.hot] if self.hot else [])):
-            store.kill()
+            store.close()

@@ -189,9 +189,12 @@ def read_get(answer: RawResponse) -> dict[str, Any]:
 
 
 def frame_of(outcome: Mapping[str, Any]) -> str:
-    """Name the log frame of an outcome by where and when it was first seen."""
+    """Name the log frame of an outcome by where and when it was first seen, and by its id.
+
+    Two processes of one region may write at one hybrid time.
+    """
     first = outcome["first_seen"]
-    return f"{first['region']}:{first['hlc']}"
+    return f"{first['region']}:{first['hlc']}.{outcome['pcs_id'][:8]}"
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

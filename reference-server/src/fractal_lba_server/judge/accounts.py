@@ -1,4 +1,4 @@
-"""Keep the books of a trace: every acknowledged write in exactly one class (spec/drills.md 3.4).
+"""Keep the books of a trace: every acknowledged write in exactly one class (spec/drills.md 3.6).
 
 The identity owned here is `acked = winner + duplicate + displaced + lost`, for each region and in
 total. A write is known by its frame, which its answers name; what became of it is what every
@@ -9,20 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
-Event = Mapping[str, Any]
+from .parts import CLASSES, END, FAILOVER, LEVELS, OPEN, POSITIVE, Event
 
-CLASSES: Final = ("winner", "duplicate", "displaced", "lost")
-LEVELS: Final = ("durable", "replicated", "witnessed")
-POSITIVE: Final = frozenset({"new", "duplicate"})
-"""Answers that acknowledge a write."""
-
-OPEN: Final = "open"
-"""The placement of a key of which a trace says nothing."""
-
-END: Final = "end"
-"""The name of the last census."""
+__all__ = [
+    "CLASSES", "END", "FAILOVER", "LEVELS", "OPEN", "POSITIVE", "Account", "Ack", "Census", "Held",
+    "acknowledgements", "censuses", "settle",
+]  # fmt: skip
 
 
 class Ack(NamedTuple):
@@ -88,14 +82,14 @@ def acknowledgements(puts: Iterable[Event], marks: Iterable[Event] = ()) -> dict
     covered: dict[str, int] = {}
     for mark in marks:
         stream = f"{mark['region']}/{mark['placement']}/{mark['region_epoch']}"
-        covered[stream] = max(mark["seq"], covered.get(stream, 0))
+        covered[stream] = max(mark["seq"], covered.get(stream, -1))
     acks: dict[str, Ack] = {}
     for put in sorted(puts, key=lambda put: int(put["at_ns"])):
         if put["result"] not in POSITIVE or "frame" not in put:
             continue
         frame, level = str(put["frame"]), str(put.get("level", "durable"))
         stream, _, seq = str(put.get("position", "")).rpartition("/")
-        if level == "durable" and seq and int(seq) <= covered.get(stream, 0):
+        if level == "durable" and seq and int(seq) <= covered.get(stream, -1):
             level = "replicated"
         known = acks.get(frame)
         if known is None:

@@ -17,7 +17,11 @@ ALWAYS: Final[dict[str, Judge]] = {
     "answers": verdicts.answers,
     "phantom": verdicts.phantom,
     "resurrected": verdicts.resurrected,
+    "first_write": verdicts.first_write,
 }
+
+NEED_CONTENT: Final = frozenset({"answers", "first_write"})
+"""What is not asked of a trace of runs alone, which carry neither contents nor stamps."""
 
 PROMISES: Final[dict[str, Judge]] = {
     "rto_s": verdicts.rto_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 PHASES: Final = (
@@ -56,6 +57,8 @@ def recovered_at(
     `calls` are in the order of `due_ns`. The disruption itself is given if no call was hurt.
     """
     due = [call.due_ns for call in calls]
+    good = [0, *accumulate(call.good for call in calls)]
+    broken = _breaks(calls)
     first = bisect.bisect_left(due, disrupted_ns)
     for start in range(first, len(calls)):
         if not calls[start].good:
@@ -63,22 +66,31 @@ def recovered_at(
         begin = calls[start].due_ns
         if begin + steady_ns > end_ns:
             return None
-        window = calls[start : bisect.bisect_right(due, begin + steady_ns)]
-        if _is_steady(window):
-            hurt = any(not call.good for call in calls[first:start])
-            return calls[start].returned_ns if hurt else disrupted_ns
+        over = bisect.bisect_right(due, begin + steady_ns)
+        if good[over] - good[start] < GOOD_SHARE * (over - start):
+            continue
+        place = bisect.bisect_left(broken, (start,))
+        if place < len(broken) and broken[place][1] < over:
+            continue
+        hurt = good[start] - good[first] < start - first
+        return calls[start].returned_ns if hurt else disrupted_ns
     return None
 
 
-def _is_steady(window: Sequence[Call]) -> bool:
-    if sum(call.good for call in window) < GOOD_SHARE * len(window):
-        return False
-    hurt_ns: int | None = None
-    for call in window:
-        if hurt_ns is not None and call.due_ns - hurt_ns >= BREAK_NS:
-            return False
-        hurt_ns = None if call.good else call.due_ns if hurt_ns is None else hurt_ns
-    return True
+def _breaks(calls: Sequence[Call]) -> list[tuple[int, int]]:
+    """Give the runs of failed calls that last a second: the first, and the call that shows it."""
+    found = []
+    hurt: int | None = None
+    shown = False
+    for place, call in enumerate(calls):
+        if hurt is not None and not shown and call.due_ns - calls[hurt].due_ns >= BREAK_NS:
+            found.append((hurt, place))
+            shown = True
+        if call.good:
+            hurt, shown = None, False
+        elif hurt is None:
+            hurt = place
+    return found
 
 
 def phase_lengths(

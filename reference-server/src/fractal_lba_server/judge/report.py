@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .accounts import CLASSES
-from .check import FAILS, HOLDS, Incident, Report, Trace
-from .recovery import PHASES, percentile, percentile_needs, phase_lengths, zero_bound
-from .verdicts import gone, worst_outages
+from .check import FAILS, HOLDS, Report
+from .parts import CLASSES, END
+from .recovery import PHASES, percentile, percentile_needs, zero_bound
+from .summary import incident_rows, outcome
+from .trace import Trace
 
 MARKS: Final = {HOLDS: "holds ", FAILS: "FAILS ", "not enough evidence": "?     "}
 OUTAGES_SHOWN: Final = 10
@@ -37,7 +38,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _recovery(trace: Trace) -> Iterator[str]:
-    rows = recoveries(trace)
+    rows = [row for row in incident_rows(trace) if row["clients"]]
     if not rows:
         return
     yield "recovery of clients, s from the disruption (from the declaration)"
@@ -45,7 +46,7 @@ def _recovery(trace: Trace) -> Iterator[str]:
         if row["rto_s"] is None:
             yield f"  {row['id']}: not within the trace"
             continue
-        declared = "-" if row["declared_s"] is None else f"{row['declared_s']:.2f}"
+        declared = "-" if row["rto_declared_s"] is None else f"{row['rto_declared_s']:.2f}"
         parts = [f"{name} {row['phases'][name]:.2f}" for name in PHASES if row["phases"][name]]
         split = f" = {' + '.join(parts)}" if parts else ""
         later = "".join(f"; {name} at {at:.2f}" for name, at in row["later"].items())
@@ -59,82 +60,36 @@ def _recovery(trace: Trace) -> Iterator[str]:
     yield ""
 
 
-def recoveries(trace: Trace) -> list[dict[str, Any]]:
-    """Give for every fault the time to recovery on both clocks, split into phases."""
-    outages = worst_outages(trace)
-    return [
-        _recovery_of(trace, one, outages[one.id]) for one in trace.incidents if one.id in outages
-    ]
-
-
-def _recovery_of(trace: Trace, one: Incident, recovered_ns: int | None) -> dict[str, Any]:
-    declared = [e["at_ns"] for e in trace.of("declared") if e["incident"] == one.id]
-    ends: dict[str, int] = {}
-    for event in trace.of("phase"):
-        if event["incident"] == one.id:
-            ends.setdefault(event["phase"], event["at_ns"])
-    row: dict[str, Any] = {
-        "id": one.id,
-        "rto_s": None,
-        "declared_s": None,
-        "phases": {},
-        "later": {},
-    }
-    if recovered_ns is None:
-        return row
-    lengths = phase_lengths(ends, disrupted_ns=one.injected_ns, recovered_ns=recovered_ns)
-    row["rto_s"] = (recovered_ns - one.injected_ns) / 1e9
-    if declared:
-        row["declared_s"] = max(0, recovered_ns - declared[0]) / 1e9
-    row["phases"] = {name: length / 1e9 for name, length in lengths.items()}
-    row["later"] = {
-        name: (at - one.injected_ns) / 1e9 for name, at in ends.items() if at > recovered_ns
-    }
-    return row
-
-
 def _loss(trace: Trace) -> Iterator[str]:
-    for one, acks in gone(trace) or ():
-        if acks:
-            oldest_s = max(0, one.injected_ns - min(ack.at_ns for ack in acks)) / 1e9
-            work_s = (max(a.at_ns for a in acks) - min(a.at_ns for a in acks)) / 1e9
+    for one, loss in trace.gone or ():
+        if loss.records:
             yield (
-                f"RPO of {one.id}: {oldest_s:.3f} s ({work_s:.3f} s of work), {len(acks)} records, "
-                f"{sum(ack.size for ack in acks)} bytes"
+                f"RPO of {one.id}: {loss.age_s(one.injected_ns):.3f} s ({loss.work_s:.3f} s of "
+                f"work), {loss.records} records, {loss.bytes} bytes"
             )
 
 
 def _books(trace: Trace) -> Iterator[str]:
-    account = trace.end
-    if account is None:
+    books = trace.books(END)
+    if books is None:
         return
     names = ("acked", *CLASSES)
     yield "books       " + "".join(f"{name:>11}" for name in names)
-    for region, row in sorted(account.by_region.items()):
+    for region, row in sorted(books.by_region.items()):
         yield f"  {region:<10}" + "".join(f"{row[name]:>11}" for name in names)
-    yield f"  {'all':<10}" + "".join(f"{account.total(name):>11}" for name in names)
-    late = _recovered_late(trace)
-    yield f"  recovered late {late}, brought by an outbox {len(account.by_client)}"
-    conflicts = sum(put["result"] == "conflict" for put in trace.of("put"))
-    yield f"  conflicts answered {conflicts}, writes displaced {account.total('displaced')}"
+    yield f"  {'all':<10}" + "".join(f"{books.total(name):>11}" for name in names)
+    _, late = trace.late() or (0, 0)
+    yield f"  recovered late {late}, brought by an outbox {books.brought}"
+    conflicts = trace.results()["conflict"]
+    yield f"  conflicts answered {conflicts}, writes displaced {books.total('displaced')}"
     yield ""
 
 
-def _recovered_late(trace: Trace) -> int:
-    before, after = trace.account("failover"), trace.end
-    if before is None or after is None:
-        return 0
-    return sum(
-        name == "lost" and after.class_of.get(frame) != "lost"
-        for frame, name in before.class_of.items()
-    )
-
-
 def _bounds(trace: Trace) -> Iterator[str]:
-    account = trace.end
-    if account is None or account.total("lost") or not trace.incidents:
+    books = trace.books(END)
+    if books is None or books.total("lost") or not trace.incidents:
         return
-    kills, records = len(trace.incidents), account.total("acked")
+    kills, records = len(trace.incidents), books.total("acked")
     flying = sum(trace.in_flight(one.injected_ns) for one in trace.incidents)
     yield (
         f"nothing lost in {kills} faults and {records} acknowledged records, {flying} in flight: "
@@ -145,16 +100,5 @@ def _bounds(trace: Trace) -> Iterator[str]:
 
 def document(report: Report) -> dict[str, Any]:
     """Give the same for programs."""
-    trace, account = report.trace, report.trace.end
-    return {
-        "scenario": trace.scenario["name"],
-        "control": trace.header["control"],
-        "seed": trace.header["seed"],
-        "digest": trace.header["scenario_digest"],
-        "passed": report.passed,
-        "verdicts": [verdict._asdict() for verdict in report.verdicts],
-        "recovery": recoveries(trace),
-        "faults": [one._asdict() for one in trace.incidents],
-        "books": {} if account is None else account.by_region,
-        "in_flight": [trace.in_flight(one.injected_ns) for one in trace.incidents],
-    }
+    name = report.trace.scenario["name"]
+    return {"scenario": name, "passed": report.passed} | outcome(report)

@@ -11,20 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from .accounts import CLASSES, END, LEVELS, OPEN, Ack
-from .check import FAILS, HOLDS, UNPROVEN, Event, Incident, Trace, bound_text
-from .recovery import percentile, percentile_needs, recovered_at
-from .register import ABSENT, ACCEPTED, SEEN, UNKNOWN, Operation, fault_of
+from .check import FAILS, HOLDS, UNPROVEN
+from .parts import CLASSES, END, Incident, Loss
+from .recovery import percentile, percentile_needs, zero_bound
+from .trace import Trace
 
 Said = tuple[str, str]
 
-SERVER_FAULT: Final = 500
-"""Statuses from here on are faults of a server."""
-
 NO_CENSUS: Final = (UNPROVEN, "the trace holds no census at the end")
 
-FAILOVER: Final = "failover"
-"""The name of a census of the survivors, before a lost region returns."""
+
+def bound_text(trials: int, what: str) -> str:
+    """Say what a zero in `trials` is worth."""
+    return f"0 in {trials} {what}: below {zero_bound(trials):.3%} with 95 % confidence"
 
 
 def complete(trace: Trace, _: Any) -> Said:
@@ -32,9 +31,9 @@ def complete(trace: Trace, _: Any) -> Said:
     errors = trace.of("error")
     if errors:
         return FAILS, f"not planned: {errors[0]['said']}"
-    if trace.events[-1]["event"] != "end":
+    if not trace.ended:
         return FAILS, "the trace stops before its end"
-    return HOLDS, f"{len(trace.events)} events"
+    return HOLDS, f"{trace.size} events"
 
 
 def effects(trace: Trace, _: Any) -> Said:
@@ -53,171 +52,117 @@ def effects(trace: Trace, _: Any) -> Said:
 
 def accounting(trace: Trace, _: Any) -> Said:
     """Every acknowledged write is in exactly one class, and so in every region."""
-    account = trace.end
-    if account is None:
+    books = trace.books(END)
+    if books is None:
         return NO_CENSUS
-    if account.faults:
-        return FAILS, f"{len(account.faults)} faults; {account.faults[0]}"
-    if account.total("acked") < trace.needs("acked"):
-        return UNPROVEN, f"{account.total('acked')} writes were acknowledged"
-    parts = " + ".join(f"{account.total(name)} {name}" for name in CLASSES)
-    return HOLDS, f"{account.total('acked')} acknowledged = {parts}"
+    if books.faults:
+        return FAILS, f"{books.faults.count} faults; {books.faults.first}"
+    if books.total("acked") < trace.needs("acked"):
+        return UNPROVEN, f"{books.total('acked')} writes were acknowledged"
+    parts = " + ".join(f"{books.total(name)} {name}" for name in CLASSES)
+    return HOLDS, f"{books.total('acked')} acknowledged = {parts}"
 
 
 def answers(trace: Trace, _: Any) -> Said:
     """A duplicate is told the outcome of its own content, always in the same bytes."""
-    outcome_of: dict[str, str] = {}
-    seen = 0
-    for event in trace.of("put") + trace.of("get"):
-        frame, outcome = event.get("frame"), event.get("outcome")
-        if frame is None:
-            continue
-        if outcome is not None and outcome_of.setdefault(frame, outcome) != outcome:
-            return FAILS, f"{frame} was answered in different bytes"
-        content = trace.content_of.get(frame)
-        if event.get("result") == "duplicate" and content not in (None, event["content"]):
-            return FAILS, f"{event['key']}: told a duplicate of {frame}, which is other content"
-        seen += 1
+    seen, wrong = trace.records.answers()
+    if wrong:
+        return FAILS, str(wrong.first)
     return (HOLDS, f"{seen} answers") if seen else (UNPROVEN, "nothing was answered")
 
 
 def phantom(trace: Trace, _: Any) -> Said:
     """Nothing is held that nobody sent."""
-    census = trace.censuses.get(END)
-    if census is None:
+    if END not in trace.census_at:
         return NO_CENSUS
-    sent = {put["key"] for put in trace.of("put")}
-    ghosts = sorted({key for keys in census.values() for key in keys} - sent)
+    sent, ghosts = trace.phantoms()
     if ghosts:
-        return FAILS, f"{len(ghosts)} ids that nobody sent, the first {ghosts[0]}"
-    return HOLDS, f"{len(sent)} ids were sent"
+        return FAILS, f"{ghosts.count} ids that nobody sent, the first {ghosts.first}"
+    return HOLDS, f"{sent} ids were sent"
 
 
 def resurrected(trace: Trace, _: Any) -> Said:
     """What was overridden never stands again."""
-    if END not in trace.censuses:
+    if END not in trace.census_at:
         return NO_CENSUS
-    moment = {e["census"]: e["at_ns"] for e in trace.of("census")}
-    down: set[str] = set()
-    for name in sorted(moment, key=lambda name: int(moment[name])):
-        regions = trace.censuses[name].values()
-        standing = {held.frame for keys in regions for held in keys.values()}
-        back = sorted(standing & down)
-        if back:
-            return FAILS, f"{back[0]} was overridden and stands again"
-        down |= {f for keys in regions for held in keys.values() for f, _, _ in held.overridden}
-    return HOLDS, f"{len(down)} overridden writes stayed so"
+    down, back = trace.resurrected()
+    if back:
+        return FAILS, f"{back.first} was overridden and stands again"
+    return HOLDS, f"{down} overridden writes stayed so"
+
+
+def first_write(trace: Trace, _: Any) -> Said:
+    """What stands is the first write, as the regions have agreed to order writes."""
+    if END not in trace.census_at:
+        return NO_CENSUS
+    count, wrong = trace.records.younger()
+    if wrong:
+        return FAILS, f"{wrong.count} of {count} stand though they are younger; {wrong.first}"
+    return HOLDS, f"{count} were overridden by an older write"
 
 
 def no_loss_at_level(trace: Trace, level: str) -> Said:
     """No write acknowledged at a level is gone."""
-    account = trace.end
-    if account is None:
+    if END not in trace.census_at:
         return NO_CENSUS
-    wanted = LEVELS.index(level)
-    strong = [ack for ack in trace.acks.values() if LEVELS.index(ack.level) >= wanted]
-    gone = [ack.frame for ack in strong if account.class_of.get(ack.frame) == "lost"]
-    if gone:
-        return FAILS, f"{len(gone)} of {len(strong)} lost, the first {gone[0]}"
-    if len(strong) < trace.needs("acked") or len(trace.incidents) < trace.needs("incidents"):
-        return UNPROVEN, f"{len(strong)} writes at {level}, {len(trace.incidents)} faults"
+    strong, lost = trace.at_level(level)
+    if lost:
+        return FAILS, f"{lost.count} of {strong} lost, the first {lost.first}"
+    if strong < trace.needs("acked") or len(trace.incidents) < trace.needs("incidents"):
+        return UNPROVEN, f"{strong} writes at {level}, {len(trace.incidents)} faults"
     flying = sum(trace.in_flight(one.injected_ns) for one in trace.incidents)
     return HOLDS, (
-        f"{bound_text(len(trace.incidents), 'faults')}; {bound_text(len(strong), 'records')}; "
+        f"{bound_text(len(trace.incidents), 'faults')}; {bound_text(strong, 'records')}; "
         f"{flying} in flight at the faults"
     )
 
 
 def no_loss_end_to_end(trace: Trace, _: Any) -> Said:
     """What an outbox took stands at the end, whatever a region lost."""
-    account, census = trace.end, trace.censuses.get(END)
-    if account is None or census is None:
+    books = trace.books(END)
+    if books is None:
         return NO_CENSUS
-    gone = account.lost_for_good
+    gone = books.lost_for_good
     if gone:
-        return FAILS, f"{len(gone)} acknowledged writes are gone, the first {gone[0]}"
-    held = {key for keys in census.values() for key in keys}
-    taken = {c["key"] for c in trace.of("call") if c["result"] in ("recorded", "queued")}
-    missing = sorted(taken - held)
+        return FAILS, f"{gone.count} acknowledged writes are gone, the first {gone.first}"
+    taken, missing = trace.records.taken()
     if missing:
-        return FAILS, f"{len(missing)} records never arrived, the first {missing[0]}"
-    if len(taken) < trace.needs("acked"):
-        return UNPROVEN, f"{len(taken)} records were taken"
-    return HOLDS, f"{len(taken)} records stand, {len(account.by_client)} brought by an outbox"
+        return FAILS, f"{missing.count} records never arrived, the first {missing.first}"
+    boxes = {event["client"]: event for event in trace.of("outbox")}
+    left = sum(event["waiting"] + event.get("dropped", 0) for event in boxes.values())
+    if left:
+        return FAILS, f"{left} records were still in an outbox, or dropped by it"
+    sent = trace.runs.clients()
+    silent = sorted(set(sent) - boxes.keys())
+    if silent:
+        return UNPROVEN, f"nothing says what the outbox of {silent[0]} still holds"
+    taken += sum(sent.values())
+    if taken < trace.needs("acked"):
+        return UNPROVEN, f"{taken} records were taken"
+    return HOLDS, f"{taken} records stand, {books.brought} brought by an outbox"
 
 
 def linearizable(trace: Trace, mode: str) -> Said:
     """Each id is a register that is written once."""
-    histories, unresolved = _histories(trace, [] if mode == "writes" else trace.of("get"))
-    census = trace.censuses.get(END, {})
-    split = {key for keys in census.values() for key, held in keys.items() if held.overridden}
-    judged = 0
-    for key, history in histories.items():
-        if mode != "strict" and key in split:
-            continue
-        judged += 1
-        fault = fault_of(history)
-        if fault is not None:
-            return FAILS, f"{key}: {fault}"
+    judged, unresolved, split, fault = trace.records.registers(mode)
+    if fault:
+        return FAILS, str(fault.first)
+    if trace.runs:
+        return UNPROVEN, f"{judged} ids judged, but runs of records name no ids"
     if unresolved or not judged:
         return UNPROVEN, f"{judged} ids judged, {unresolved} answers of unknown content"
-    return HOLDS, f"{judged} ids judged" + (f", {len(split)} split" if split else "")
-
-
-def _histories(trace: Trace, gets: list[Event]) -> tuple[dict[str, list[Operation]], int]:
-    kinds = {"new": ACCEPTED, "duplicate": SEEN, "conflict": SEEN, "unknown": UNKNOWN}
-    kinds |= {"present": SEEN, "absent": ABSENT}
-    sent: dict[str, set[str]] = {}
-    unanswered: dict[str, set[str]] = {}
-    for put in trace.of("put"):
-        sent.setdefault(put["key"], set()).add(put["content"])
-        if put["result"] == "unknown":
-            unanswered.setdefault(put["key"], set()).add(put["content"])
-    histories: dict[str, list[Operation]] = {}
-    unresolved = 0
-    for event in trace.of("put") + gets:
-        kind = kinds.get(event["result"])
-        if event["result"] == "refused" and event["event"] == "put":
-            # What failed inside a server may have reached its log before it did.
-            kind = UNKNOWN if int(event.get("status", 0)) >= SERVER_FAULT else None
-        if kind is None or (event["result"] == "unknown" and event["event"] == "get"):
-            continue
-        value = _value(trace, event, sent if event["result"] == "conflict" else unanswered)
-        if kind == SEEN and value is None:
-            unresolved += 1
-            continue
-        operation = Operation(kind, value, event["call_ns"], event["at_ns"])
-        histories.setdefault(event["key"], []).append(operation)
-    return histories, unresolved
-
-
-def _value(trace: Trace, event: Event, candidates: dict[str, set[str]]) -> str | None:
-    """Give the content that an operation wrote or saw; None if several are possible.
-
-    A conflict saw a content other than its own, a read of an unknown frame one whose put had no
-    answer.
-    """
-    if event["result"] in ("new", "unknown", "duplicate", "refused"):
-        return str(event["content"])
-    known = trace.content_of.get(event.get("frame", ""))
-    others = candidates.get(event["key"], set()) - {event.get("content")}
-    if known is None and len(others) == 1:
-        (known,) = others
-    return known
+    return HOLDS, f"{judged} ids judged" + (f", {split} split" if split else "")
 
 
 def digests_equal(trace: Trace, _: Any) -> Said:
     """After every heal, and at the end, all regions are in one state."""
-    groups: dict[tuple[str, str], dict[str, str]] = {}
-    for event in trace.of("digest"):
-        group = groups.setdefault((event["after"], event["placement"]), {})
-        group[event["region"]] = event["digest"]
+    groups = digest_groups(trace)
     for (after, placement), found in groups.items():
         if len(set(found.values())) > 1:
             return FAILS, f"{placement} differs after {after} in {', '.join(sorted(found))}"
-    different = _unequal(trace)
-    if different is not None:
-        return FAILS, f"{different} holds different outcomes in its regions at the end"
+    different = trace.unequal()
+    if different:
+        return FAILS, f"{different[0]} holds different outcomes in its regions at the end"
     wanted = {one.id for one in trace.incidents if one.healed_ns is not None} | {END}
     compared = {after for (after, _), found in groups.items() if len(found) > 1}
     if wanted - compared:
@@ -225,49 +170,51 @@ def digests_equal(trace: Trace, _: Any) -> Said:
     return HOLDS, f"equal at {len(groups)} moments"
 
 
-def _unequal(trace: Trace) -> str | None:
-    """Name a placement whose regions hold different outcomes in the last census."""
-    census = trace.censuses.get(END, {})
-    placements = trace.scenario.get("topology", {}).get("placements", {OPEN: {}})
-    for name, placement in placements.items():
-        states = [
-            {key: held.frame for key, held in keys.items() if held.placement == name}
-            for code, keys in census.items()
-            if code in placement.get("regions", census)
-        ]
-        if any(state != states[0] for state in states):
-            return str(name)
-    return None
+def digest_groups(trace: Trace) -> dict[tuple[str, str], dict[str, str]]:
+    """Gather the digests that must be equal: by (after what, placement), by region."""
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for event in trace.of("digest"):
+        group = groups.setdefault((event["after"], event["placement"]), {})
+        group[event["region"]] = event["digest"]
+    return groups
 
 
 def _known_until(trace: Trace, one: Incident) -> int:
     """Give the last moment before the next fault at which calls were still due."""
-    return min(one.until_ns, *(calls[-1].due_ns for calls in trace.calls.values()))
+    last = [calls.last_due_ns for forms in trace.callers.values() for calls in forms]
+    return min([one.until_ns, *last])
 
 
-def _outages(trace: Trace) -> list[tuple[Incident, str, int | None]]:
-    """Give for each fault and client when its calls succeeded again."""
-    return [
-        (
-            one, client,
-            recovered_at(
-                [call for call in calls if call.due_ns < one.until_ns],
-                disrupted_ns=one.injected_ns, steady_ns=trace.steady_ns,
-                end_ns=_known_until(trace, one),
-            ),
-        )
-        for one in trace.incidents
-        for client, calls in trace.calls.items()
-    ]  # fmt: skip
+def outages(trace: Trace) -> dict[str, dict[str, int | None]]:
+    """Give by fault and client when its calls succeeded again; None if they never did."""
+    found: dict[str, dict[str, int | None]] = {}
+    for one in trace.incidents if trace.callers else ():
+        end_ns = _known_until(trace, one)
+        for client, forms in trace.callers.items():
+            moments = [
+                calls.recovered_at(
+                    disrupted_ns=one.injected_ns, until_ns=one.until_ns,
+                    steady_ns=trace.steady_ns, end_ns=end_ns,
+                )
+                for calls in forms
+            ]  # fmt: skip
+            found.setdefault(one.id, {})[client] = _latest(one, moments)
+    return found
+
+
+def _latest(one: Incident, moments: list[int | None]) -> int | None:
+    known = [at_ns for at_ns in moments if at_ns is not None]
+    return max([one.injected_ns, *known]) if len(known) == len(moments) else None
 
 
 def worst_outages(trace: Trace) -> dict[str, int | None]:
     """Give by fault when the last client population had recovered; None if one never did."""
-    worst: dict[str, int | None] = {}
-    for one, _, at_ns in _outages(trace):
-        known = worst.get(one.id, one.injected_ns)
-        worst[one.id] = None if at_ns is None or known is None else max(known, at_ns)
-    return worst
+    found = outages(trace)
+    return {
+        one.id: _latest(one, list(found[one.id].values()))
+        for one in trace.incidents
+        if one.id in found
+    }
 
 
 def rto_s(trace: Trace, bound: float) -> Said:
@@ -294,42 +241,23 @@ def rto_s(trace: Trace, bound: float) -> Said:
     return HOLDS, said
 
 
-def gone(trace: Trace) -> list[tuple[Incident, list[Ack]]] | None:
-    """Give by fault the acknowledged writes that are gone; None without a census.
-
-    A census of the survivors decides, if there is one, else the last. A write is charged to the
-    first fault after its acknowledgement.
-    """
-    account = trace.account(FAILOVER) or trace.end
-    if account is None:
-        return None
-    lost = [trace.acks[frame] for frame, name in account.class_of.items() if name == "lost"]
-    charged: list[tuple[Incident, list[Ack]]] = [(one, []) for one in trace.incidents]
-    for ack in lost:
-        place = [acks for one, acks in charged if one.injected_ns >= ack.at_ns]
-        (place or [acks for _, acks in charged[-1:]] or [[]])[0].append(ack)
-    return charged
-
-
 def rpo_s(trace: Trace, bound: float) -> Said:
     """The oldest acknowledged write that is gone was young."""
-    return _ages(trace, bound, lambda one, acks: one.injected_ns - min(a.at_ns for a in acks))
+    return _ages(trace, bound, lambda one, loss: loss.age_s(one.injected_ns))
 
 
 def rpo_work_s(trace: Trace, bound: float) -> Said:
     """The acknowledged writes that are gone are the work of a short time."""
-    return _ages(
-        trace, bound, lambda _, acks: max(a.at_ns for a in acks) - min(a.at_ns for a in acks)
-    )
+    return _ages(trace, bound, lambda _, loss: loss.work_s)
 
 
-def _ages(trace: Trace, bound: float, span_ns: Callable[[Incident, list[Ack]], int]) -> Said:
-    charged = gone(trace)
+def _ages(trace: Trace, bound: float, age_s: Callable[[Incident, Loss], float]) -> Said:
+    charged = trace.gone
     if charged is None:
         return NO_CENSUS
     if len(charged) < trace.needs("incidents"):
         return UNPROVEN, f"{len(charged)} faults"
-    ages = [max(0, span_ns(one, acks)) / 1e9 for one, acks in charged if acks]
+    ages = [age_s(one, loss) for one, loss in charged if loss.records]
     if any(age > bound for age in ages):
         return FAILS, f"{max(ages):.3f} s, more than {bound:g} s"
     if not ages:
@@ -339,11 +267,11 @@ def _ages(trace: Trace, bound: float, span_ns: Callable[[Incident, list[Ack]], i
 
 def rpo_records(trace: Trace, bound: int) -> Said:
     """Few acknowledged writes are gone."""
-    charged = gone(trace)
+    charged = trace.gone
     if charged is None:
         return NO_CENSUS
     if len(charged) < trace.needs("incidents"):
         return UNPROVEN, f"{len(charged)} faults"
-    worst = max((len(acks) for _, acks in charged), default=0)
-    size = max((sum(ack.size for ack in acks) for _, acks in charged), default=0)
+    worst = max((loss.records for _, loss in charged), default=0)
+    size = max((loss.bytes for _, loss in charged), default=0)
     return (FAILS if worst > bound else HOLDS), f"{worst} records, {size} bytes; allowed {bound}"
