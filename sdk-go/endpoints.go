@@ -344,8 +344,13 @@ func (f Fleet) move(target int, nowMs int64, u float64) Fleet {
 	case target == f.home():
 		f.failback = false
 	case left == f.home():
-		// Probes from before do not count towards the return.
-		f = f.with(left, func(s *endpointState) { s.goodProbes = 0 })
+		// Probes from before do not count towards the return. A down home has begun its row,
+		// which hints that lead to it and away again must not end.
+		f = f.with(left, func(s *endpointState) {
+			if !s.down {
+				s.goodProbes = 0
+			}
+		})
 		if !f.policy.NeverFailback {
 			f.failbackAtMs = later(nowMs, float64(f.policy.FailbackAfterMs)*(0.5+u))
 			f.failback = true

@@ -93,7 +93,7 @@ class Fleet:
         elif self.current == home and self.failback_after_ms is not None:
             share = Fraction(1, 2) + double.value(u)
             self.failback_at = at + (self.failback_after_ms * share).__floor__()
-        if self.current == home and target != home:
+        if self.current == home and target != home and not self.health[home].is_down:
             self.health[home].good = 0
         self.current = target
 

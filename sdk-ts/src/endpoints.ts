@@ -310,8 +310,9 @@ function move(fleet: Fleet, target: number, nowMs: number, u: number): Fleet {
   if (target === home) {
     moved = { ...moved, failbackAtMs: undefined };
   } else if (fleet.current === home) {
-    // Probes from before do not count towards the return.
-    moved = change(moved, home, { goodProbes: 0 });
+    // Probes from before do not count towards the return. A down home has begun its row, which
+    // hints that lead to it and away again must not end.
+    if (!stateAt(fleet, home).down) moved = change(moved, home, { goodProbes: 0 });
     if (afterMs !== null) {
       moved = { ...moved, failbackAtMs: nowMs + Math.floor(afterMs * (0.5 + u)) };
     }

@@ -169,6 +169,9 @@ def hints(add: Any) -> None:
     add("hint-stale", "Hint", Script().call().result(0, "421", **b).result(1, "421", hint=URLS[0], hint_epoch="4"))
     add("hint-same-epoch", "Hint", Script().call().result(0, "421", **b).result(1, "421", hint=URLS[0], hint_epoch="5"))
     add("hint-hops", "Hint", Script().call().result(0, "421", **b).result(1, "421", hint=URLS[0], hint_epoch="6").result(0, "421", hint=URLS[1], hint_epoch="7").result(1, "421", hint=URLS[0], hint_epoch="8"))
+    home = {"hint": URLS[0], "hint_epoch": "5"}
+    add("hint-to-down-home", "Hint", Script().call().result(0, "503").probe(0, True).call().result(1, "421", **home).call().probe(0, True).call(), down_after="1")
+    add("hint-to-down-home-again", "Hint", Script().call().result(0, "503").call().result(1, "421", **home).call().probe(0, True).call().result(1, "421", **home).call().result(1, "421", **home).call().probe(0, True).call(), down_after="1")
     add("hint-hops-new-call", "Hint", Script().call().result(0, "421", **b).call().result(1, "421", hint=URLS[0], hint_epoch="6"), redirect_hops="1")
     add("hint-hops-zero", "Hint", Script().call().result(0, "421", **b), redirect_hops="0")
     add("hint-on-503", "Hint", Script().call().result(0, "503", hint=URLS[2], hint_epoch="5"), 3)

@@ -325,8 +325,11 @@ class Fleet:
         if target == self.home:
             moved = replace(moved, failback_at_ms=None)
         elif self.current == self.home:
-            # Probes from before do not count towards the return.
-            moved = moved._with(self.home, replace(self.states[self.home], good_probes=0))
+            home = self.states[self.home]
+            if not home.down:
+                # Probes from before do not count towards the return. A down home has begun its row,
+                # which hints that lead to it and away again must not end.
+                moved = moved._with(self.home, replace(home, good_probes=0))
             after_ms = self.policy.failback_after_ms
             if after_ms is not None:
                 moved = replace(moved, failback_at_ms=now_ms + int(after_ms * (0.5 + u)))
