@@ -83,25 +83,26 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: mypy --strict over packages, samples, oracle, harness, tools, bench and demo."""
-    install(session, "tests", "types", "schemathesis")
-    parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "golden/oracle")
-    session.run("mypy", *parts, "tools", "bench", "demo", "noxfile.py")
+    install(session, "tests", "types", "schemathesis", "simulator")
+    parts = ("sdk-python/src", "sdk-python/samples", "reference-server/src", "simulator/src")
+    session.run("mypy", *parts, "golden/oracle", "tools", "bench", "demo", "noxfile.py")
     session.run("mypy", "conformance/flk_conformance", env={"MYPYPATH": "conformance"})
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Contract, SDK, server over real sockets, crashes, packages: on the installed wheels."""
-    install(session, "tests")
+    install(session, "tests", "simulator")
     testees(session)  # the demo sends through all three SDKs
     session.run("coverage", "erase", silent=True)
     server = "reference-server/tests"
+    both = ("--numprocesses", "2")  # cores, for tests that wait for nothing
     shells = [f"--ignore={server}/{part}" for part in ("core", "drills", "services")]
     require(
         session,
         pytest(session, "spec/tests"),
-        pytest(session, "sdk-python/tests", "-m", "not long", cover="fractal_lba"),
-        pytest(session, f"{server}/core", "-m", "not long", cover="fractal_lba_server"),
+        pytest(session, "sdk-python/tests", *both, "-m", "not long", cover="fractal_lba"),
+        pytest(session, f"{server}/core", *both, "-m", "not long", cover="fractal_lba_server"),
         pytest(session, server, *shells, "-m", "not long"),
         pytest(session, "demo/tests", "--ignore=demo/tests/services"),
         pytest(session, "tools/tests", "-m", "not guides"),
@@ -215,6 +216,17 @@ def drills(session: nox.Session) -> None:
 
 
 @nox.session
+def sim(session: nox.Session) -> None:
+    """The simulator: deterministic, in agreement with mathematics, finding what is planted.
+
+    `nox -s sim -- long` runs the whole zoo, a million histories and 10,000 clean seeds.
+    """
+    install(session, "tests", "simulator")
+    chosen = () if session.posargs == ["long"] else ("-m", "not long and not services")
+    require(session, pytest(session, "simulator/tests", *chosen))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Documents: the README, the guides and the samples do what they say; api.txt is fresh."""
     install(session, "tests")
@@ -247,8 +259,8 @@ def samples(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
-    """The main job on real data: a server, three SDKs, refusals, kill -9, a report."""
-    install(session)
+    """The main job on real data: three SDKs, refusals, kill -9, a failover twice, a report."""
+    install(session, "simulator")
     testees(session)
     session.run("python", "demo/run.py", *session.posargs)
 
@@ -277,7 +289,7 @@ def crash(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Speed as ratios within one run; docs/performance.md holds the figures and the machine."""
-    install(session)
+    install(session, "simulator")
     session.run("python", "-m", "bench", *session.posargs)
 
 
@@ -313,13 +325,14 @@ def services(session: nox.Session) -> None:
         session.error(f"missing Debian packages: apt-get install {' '.join(missing)}")
     if os.geteuid() != 0:
         session.error("mounting a small disk needs root; .ci/run says how")
-    install(session, "tests", "services")
+    install(session, "tests", "services", "simulator")
     testees(session)
     runtimes(session)
     require(
         session,
         pytest(session, "reference-server/tests/services"),
         pytest(session, "demo/tests/services"),
+        pytest(session, "simulator/tests", "-m", "services"),
         pytest(session, "sdk-ts/tests/browser", "sdk-ts/tests/runtimes"),
         on_arm64(session),
     )
@@ -328,6 +341,6 @@ def services(session: nox.Session) -> None:
 @nox.session(default=False, tags=["long"])
 def long(session: nox.Session) -> None:
     """Hours rather than minutes: every test that is marked long."""
-    install(session, "tests")
-    parts = [f"{part}/tests" for part in ("sdk-python", "reference-server", "golden")]
+    install(session, "tests", "simulator")
+    parts = [f"{part}/tests" for part in ("sdk-python", "reference-server", "golden", "simulator")]
     require(session, *[pytest(session, part, "-m", "long", "--timeout=0") for part in parts])

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 
+LOOK_EVERY = 50
+"""Requests between two looks whether to end."""
+
+
 class _Connection:
     __slots__ = ("buffer", "since", "sock")
 
@@ -83,7 +87,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         poll.register(connection.sock, select.EPOLLIN)
     if job["rate_per_s"] is None:
         return _closed(requests, connections, poll, job["seconds"])
-    return _open(requests, connections, poll, job["seconds"], job["rate_per_s"])
+    until = Path(job["until"]) if "until" in job else None
+    found = _open(requests, connections, poll, job["seconds"], job["rate_per_s"], until)
+    if not job.get("keep_waits"):
+        del found["waits"]
+    return found
 
 
 def _closed(
@@ -126,17 +134,26 @@ def _open(
     poll: Any,
     seconds: float,
     rate_per_s: float,
+    until: Path | None,
 ) -> dict[str, Any]:
-    """Send on a fixed schedule; latency counts from the scheduled time, also while waiting."""
+    """Send on a fixed schedule; latency counts from the scheduled time, also while waiting.
+
+    It ends early once the file `until` is there.
+    """
     clock = time.perf_counter
     idle = deque(connections.values())
     statuses: dict[str, int] = {}
     latencies: list[float] = []
+    waits: list[tuple[float, float]] = []
     total = min(int(seconds * rate_per_s), len(requests))
     due = done = 0
     start = clock()
     while done < total:
         now = clock()
+        if until is not None and not due % LOOK_EVERY and until.exists():
+            total = due
+            if done == total:
+                break
         while due < total and idle and start + due / rate_per_s <= now:
             connection = idle.popleft()
             connection.since = start + due / rate_per_s
@@ -150,11 +167,12 @@ def _open(
             status = connection.answer()
             if status is not None:
                 latencies.append(clock() - connection.since)
+                waits.append((connection.since, latencies[-1]))
                 key = status.decode()
                 statuses[key] = statuses.get(key, 0) + 1
                 done += 1
                 idle.append(connection)
-    return _summary(latencies, statuses, clock() - start)
+    return {**_summary(latencies, statuses, clock() - start), "waits": waits}
 
 
 def _summary(latencies: list[float], statuses: dict[str, int], seconds: float) -> dict[str, Any]:

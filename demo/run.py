@@ -20,18 +20,25 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from demo.account import Account, ExpectationError  # noqa: E402 - found by the line above
+from demo import failover  # noqa: E402 - found by the line above
+from demo.account import Account, ExpectationError  # noqa: E402 - the same
 from demo.browser import check_page  # noqa: E402 - the same
 from demo.page import render  # noqa: E402 - the same
 from demo.region import CommandError, Region  # noqa: E402 - the same
 from demo.story import Run, tell  # noqa: E402 - the same
 from fractal_lba import FractalLBAError  # noqa: E402 - the same
+from fractal_lba_server.drill.scenario import ScenarioError  # noqa: E402 - the same
 
 WINDOWS: Final = 1_432
 """All windows of thirty days that the data has."""
 
 KILLS: Final = 3
-PACKAGES: Final = ("fractal-lba", "fractal-lba-server", "numpy", "vega_datasets")
+SIMULATIONS: Final = 200
+"""Failovers in the faster of both simulations; the other plays a tenth of them."""
+
+PACKAGES: Final = (
+    "fractal-lba", "fractal-lba-server", "fractal-lba-sim", "numpy", "vega_datasets",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,9 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
     print("fractal-lba: signed summaries, each recorded once, none lost")
     try:
         tell(run)
+        if options.simulations:
+            runs = {"plan": options.simulations, "exact": -(-options.simulations // 10), "live": 1}
+            failover.show(account, runs=runs, seed=options.seed)
     except ExpectationError as error:
         return _refuse(str(error))
-    except (CommandError, FractalLBAError, OSError) as error:
+    except (CommandError, FractalLBAError, ScenarioError, OSError) as error:
         return _refuse(f"{account.steps[-1].title}: {error}")
     account.figures["seconds"] = round(time.monotonic() - started, 1)
     account.figures["promises_kept"] = account.promises_kept
@@ -78,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--windows", type=int, default=WINDOWS, help="records of the load")
     add("--kills", type=int, default=KILLS, help="how often the server is killed")
     add("--seed", type=int, default=20120101, help="chooses the moments of the kills")
+    add("--simulations", type=int, default=SIMULATIONS, help="simulated failovers; 0 for none")
     add("--browser-check", action="store_true", help="draw the page with headless Chromium")
     return parser
 
@@ -93,6 +104,7 @@ def _command(options: argparse.Namespace) -> str:
         for name, value, usual in (
             ("windows", options.windows, WINDOWS),
             ("kills", options.kills, KILLS),
+            ("simulations", options.simulations, SIMULATIONS),
         )
         if value != usual
     ]

@@ -64,26 +64,27 @@ def others() -> list[Any]:
 
 
 def wheels(session: nox.Session) -> list[str]:
-    """Build the wheels of SDK (by way of its sdist), server and harness, once in a run of nox."""
+    """Build the wheel of each package, the SDK by way of its sdist, once in a run of nox."""
     if not wheels_of_this_run:
         shutil.rmtree(DIST, ignore_errors=True)
         session.install(*GROUPS["build"])
         build = ("python", "-m", "build", "--no-isolation", "--outdir", str(DIST))
         session.run(*build, "sdk-python", silent=True)
-        for part in ("reference-server", "conformance"):
+        for part in ("reference-server", "conformance", "simulator"):
             session.run(*build, "--wheel", part, silent=True)
-        names = ("fractal_lba-*", "fractal_lba_server-*", "flk_conformance-*")
+        names = ("fractal_lba-*", "fractal_lba_server-*", "flk_conformance-*", "fractal_lba_sim-*")
         wheels_of_this_run.extend(str(next(DIST.glob(f"{name}.whl"))) for name in names)
     return wheels_of_this_run
 
 
 def install(session: nox.Session, *groups: str, options: tuple[str, ...] = ()) -> None:
     """Install the wheels with every extra, and what the groups of pyproject.toml name."""
-    sdk, server, harness = wheels(session)
+    sdk, server, harness, simulator = wheels(session)
     needed = [requirement for group in groups for requirement in GROUPS[group]]
-    session.install(
-        *options, f"{sdk}[{EXTRAS}]", f"{server}[{SERVER_EXTRAS}]", f"{harness}[all]", *needed
-    )
+    built = [f"{sdk}[{EXTRAS}]", f"{server}[{SERVER_EXTRAS}]", f"{harness}[all]"]
+    if "simulator" in groups:
+        built.append(f"{simulator}[dask]")
+    session.install(*options, *built, *needed)
     session.install("--no-deps", *GROUPS["data"])
 
 

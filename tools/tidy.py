@@ -31,7 +31,7 @@ def judge(tree: Tree, names: list[str] | None = None) -> list[Finding]:
 def proportion(tree: Tree) -> str:
     """Say how many lines of tests stand beside each line of source; printed, never enforced."""
     parts = []
-    for part in ("sdk-python", "reference-server", "golden", "tools"):
+    for part in ("sdk-python", "reference-server", "simulator", "golden", "tools"):
         sources = [s for s in tree.python if s.path.startswith(f"{part}/")]
         tests = sum(len(s.lines) for s in sources if s.is_test)
         lines = sum(len(s.lines) for s in sources if not s.is_test)

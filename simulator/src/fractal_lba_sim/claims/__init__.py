@@ -1,0 +1,1 @@
+"""The claims register: every promise of the sources, and what became of it here."""

@@ -1,0 +1,145 @@
+"""Own the exchanges between ends: a request goes there, an answer comes back, or neither does.
+
+The invariant of this file: whoever asked hears exactly once, and hears of an answer only if it
+came within the time; what was done there may have been done all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
+
+from ..waiting import Agenda, Life
+from .network import NEAR_NS, Link
+
+ANYBODY: Final = "*"
+
+REQUEST_BYTES: Final = 200
+"""What a request or an answer weighs beside its body."""
+
+
+class Failure(NamedTuple):
+    """There was no answer: why, and whether a byte of the request may have arrived."""
+
+    code: str
+    sent: bool
+
+
+Reply = Callable[[Any, int], None]
+Serve = Callable[[Any, Reply], object]
+Done = Callable[[Any], object]
+
+
+class Program(Protocol):
+    """What runs at an end."""
+
+    life: Life
+
+
+@dataclass(slots=True)
+class End:
+    """One end of links: a region, the arbiter."""
+
+    code: str
+    program: Any = None
+    """The process that runs there, or None."""
+    vanished: bool = False
+    """Nothing answers, not even with a refusal."""
+    refusing: dict[str, None] = field(default_factory=dict)
+    """Ends whose connections are refused; ANYBODY for all."""
+    refused: int = 0
+    swallowed: int = 0
+
+
+class _Exchange:
+    """One exchange under way."""
+
+    __slots__ = ("_done", "_life", "_on_way", "is_over", "timer")
+
+    def __init__(self, done: Done, life: Life, on_way: dict[_Exchange, None]) -> None:
+        self._done = done
+        self._life = life
+        self._on_way = on_way
+        self.is_over = False
+        self.timer: Any = None
+
+    def finish(self, value: Any) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._on_way.pop(self, None)
+            if self.timer is not None:
+                self.timer.cancel()
+            self._life.run(self._done, value)
+
+
+class Net:
+    """Every end and every link."""
+
+    def __init__(self, agenda: Agenda, links: Mapping[tuple[str, str], Link]) -> None:
+        self.agenda = agenda
+        self.links = links
+        self.ends: dict[str, End] = {}
+        self.always = Life(agenda)
+        """The life of who never ends: clients and checkers."""
+        self._open: dict[int, dict[_Exchange, str]] = {}
+        """By the life of a process: who waits for it, and where."""
+        self._asked: dict[tuple[str, str], dict[_Exchange, None]] = {}
+        """By the ends of a connection: who waits on it."""
+
+    def ask(
+        self, source: str, target: str, size: int, serve: Serve, done: Done, *,
+        timeout_ns: int, life: Life | None = None,
+    ) -> None:  # fmt: skip
+        """Have `serve` called at the target; `done` hears its answer, or a Failure."""
+        on_way = self._asked.setdefault((source, target), {})
+        exchange = _Exchange(done, life or self.always, on_way)
+        on_way[exchange] = None
+        late = Failure("attempt_timeout", sent=True)
+        exchange.timer = self.agenda.after(timeout_ns, exchange.finish, late)
+        self.links[source, target].send(
+            size + REQUEST_BYTES, lambda: self._arrived(source, target, serve, exchange)
+        )
+
+    def _arrived(self, source: str, target: str, serve: Serve, exchange: _Exchange) -> None:
+        end = self.ends[target]
+        if end.vanished:
+            end.swallowed += 1
+            return
+        back = self.links[target, source]
+        is_refused = source in end.refusing or ANYBODY in end.refusing
+        if end.program is None or is_refused:
+            end.refused += is_refused
+            failure = Failure("connect_failed", sent=False)
+            back.send(REQUEST_BYTES, lambda: exchange.finish(failure))
+            return
+        program = end.program
+        life: Life = program.life
+        waiting = self._open.setdefault(id(life), {})
+        waiting[exchange] = source
+
+        def reply(value: Any, size: int) -> None:
+            waiting.pop(exchange, None)
+            if not life.ended:
+                back.send(size + REQUEST_BYTES, lambda: exchange.finish(value))
+
+        life.run(serve, program, reply)
+
+    def dropped(self, code: str, life: Life, *, silent: bool) -> None:
+        """Tell those who waited for a process that has ended, unless its machine is gone too."""
+        for exchange, source in self._open.pop(id(life), {}).items():
+            if not silent:
+                failure = Failure("connection_lost", sent=True)
+                self.links[code, source].send(0, _finisher(exchange, failure))
+
+    def reset(self, a: str, b: str) -> None:
+        """End every connection between two ends, and tell those who waited on one."""
+        failure = Failure("connection_lost", sent=True)
+        for pair in ((a, b), (b, a)):
+            self.links[pair].reset()
+            for exchange in self._asked.pop(pair, {}):
+                self.agenda.after(NEAR_NS, exchange.finish, failure)
+
+
+def _finisher(exchange: _Exchange, failure: Failure) -> Callable[[], None]:
+    return lambda: exchange.finish(failure)

@@ -1,0 +1,239 @@
+"""Which region a client's calls go to: by the SDK, by a name, or by nobody.
+
+The invariant of this file: a client with an outbox moves when the SDK's own machine
+(`fractal_lba.endpoints.Fleet`) says so, one behind a name when its resolver has asked again. A
+record that was not acknowledged is kept and sent where the client goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fractal_lba.endpoints import Endpoint, FailoverPolicy, Fleet
+from fractal_lba.retry import Result
+
+from ..waiting import Agenda, Moment
+from .net import CLIENT, Net
+from .setup import NS_PER_MS, Setup
+from .sites import (
+    DENIED,
+    FAILING,
+    NOT_LEADER,
+    OK,
+    REFUSED,
+    SILENT,
+    UNAVAILABLE,
+    Feed,
+    Site,
+)
+
+_ANSWERS: Final = {
+    SILENT: Result(code="attempt_timeout"),
+    REFUSED: Result(code="connect_failed", sent=False),
+    FAILING: Result(status=500),
+    UNAVAILABLE: Result(status=503),
+    NOT_LEADER: Result(status=503),
+    DENIED: Result(status=401),
+}
+
+Moved = Callable[["Route", bool], None]
+"""Told when a client has moved, and whether it went home."""
+
+
+class Route:
+    """The feeds of a client that go the same way: to one endpoint after another."""
+
+    def __init__(
+        self, setup: Setup, agenda: Agenda, net: Net, sites: dict[str, Site], *,
+        name: str, endpoints: tuple[str, ...], feeds: list[Feed],
+    ) -> None:  # fmt: skip
+        self._setup, self._agenda, self._net, self._sites = setup, agenda, net, sites
+        self.name = name
+        self.endpoints = endpoints
+        self.feeds = feeds
+        self.current = 0
+        self.troubled = False
+        """Whether its calls find nobody who takes them."""
+        self.on_trouble: Callable[[Route], None] = lambda route: None
+        self.on_moved: Moved = lambda route, home: None
+        self.on_well: Callable[[Route], None] = lambda route: None
+        self.on_leave: Callable[[Feed, Site], None] = lambda feed, site: None
+
+    @property
+    def region(self) -> str:
+        """Name the region that calls go to."""
+        return self.endpoints[self.current]
+
+    @property
+    def placement(self) -> str:
+        """Name the placement that its records belong to."""
+        return self.feeds[0].placement
+
+    def begin(self) -> None:
+        """Send to the first endpoint."""
+        for feed in self.feeds:
+            self._sites[self.region].join(feed)
+
+    def path(self, index: int) -> str:
+        """Say what a call finds at an endpoint."""
+        site = self._sites[self.endpoints[index]]
+        return site.path_of(self.placement)
+
+    def look(self) -> None:
+        """Take note that something has changed."""
+        well = self.path(self.current) == OK
+        if well and self.troubled:
+            self.troubled = False
+            self.on_well(self)
+        elif not well and not self.troubled:
+            self.troubled = True
+            self.on_trouble(self)
+            self.struggle()
+
+    def struggle(self) -> None:
+        """Begin to look for another region; a client without failover waits."""
+
+    def move(self, index: int) -> None:
+        """Send to another endpoint from now on."""
+        if index == self.current:
+            return
+        left = self._sites[self.region]
+        self.current = index
+        for feed in self.feeds:
+            self.on_leave(feed, left)
+            self._sites[self.region].join(feed)
+        left.reshape()
+        self._sites[self.region].reshape()
+        self.on_moved(self, index == 0)
+        was, self.troubled = self.troubled, self.path(index) != OK
+        if was and not self.troubled:
+            self.on_well(self)
+        elif self.troubled:
+            if not was:
+                self.on_trouble(self)
+            self.struggle()
+
+    def next_call_ns(self, after_ns: int) -> int | None:
+        """Give when the next call is due; None if none is."""
+        due = []
+        for feed in self.feeds:
+            number = feed.source.before(after_ns)
+            if feed.source.before(self._setup.load_end_ns) > number:
+                due.append(feed.source.due(number))
+        return min(due, default=None)
+
+
+class OutboxRoute(Route):
+    """A client whose SDK moves by itself."""
+
+    def __init__(
+        self, setup: Setup, agenda: Agenda, net: Net, sites: dict[str, Site], *,
+        name: str, endpoints: tuple[str, ...], feeds: list[Feed],
+    ) -> None:  # fmt: skip
+        super().__init__(setup, agenda, net, sites, name=name, endpoints=endpoints, feeds=feeds)
+        rule = setup.probe
+        policy = FailoverPolicy(
+            down_after=rule.failures, up_after=rule.successes,
+            probe_interval_ms=rule.interval_ms, probe_timeout_ms=rule.timeout_ms,
+            failback_after_ms=0 if setup.recovery.fail_back else None,
+        )  # fmt: skip
+        urls = [Endpoint(f"https://{code}.example", region=code) for code in endpoints]
+        self._fleet = Fleet.of(urls, policy)
+        self._chance = setup.streams.of("client", name, "timers")
+        self._probing: Moment | None = None
+        self._rounds = self._tried = 0
+
+    def struggle(self) -> None:
+        """Make attempts until one succeeds, or all endpoints were found to be bad."""
+        self._rounds += 1
+        self._tried = 0
+        self._next(self._rounds, self._agenda.now_ns)
+
+    def _next(self, round_: int, after_ns: int) -> None:
+        """Make the attempt of the next call that is due."""
+        bad = all(self.path(index) != OK for index in range(len(self.endpoints)))
+        tries_max = (self._setup.probe.failures + 1) * len(self.endpoints)
+        due_ns = self.next_call_ns(after_ns)
+        if due_ns is not None and not (bad and self._tried >= tries_max):
+            self._agenda.at(due_ns, self._call, round_, due_ns)
+
+    def _call(self, round_: int, due_ns: int) -> None:
+        if round_ != self._rounds or not self.troubled:
+            return
+        now_ns = self._agenda.now_ns
+        self._fleet = self._fleet.begun(now_ms=now_ns // NS_PER_MS, u=self._chance.random())
+        trying = self._fleet.current
+        path = self.path(trying)
+        if path == OK:
+            self.move(trying)
+            return
+        trip_ns = self._net.round_trip_ns(CLIENT, self.endpoints[trying])
+        answer_ns = self._setup.attempt_ns if path == SILENT else min(
+            trip_ns, self._setup.attempt_ns
+        )  # fmt: skip
+        self._agenda.at(due_ns + answer_ns, self._failed, round_, trying, due_ns)
+
+    def _failed(self, round_: int, trying: int, due_ns: int) -> None:
+        if round_ != self._rounds or not self.troubled:
+            return
+        self._tried += 1
+        path = self.path(trying)
+        if path != OK:
+            now_ms = self._agenda.now_ns // NS_PER_MS
+            self._fleet = self._fleet.attempted(
+                trying, _ANSWERS[path], now_ms=now_ms, u=self._chance.random()
+            )
+            self._plan_probe()
+        self._next(round_, due_ns + 1)
+
+    def look(self) -> None:
+        """Take note that something has changed."""
+        was = self.troubled
+        super().look()
+        if was and self.troubled:
+            self.struggle()
+        self._plan_probe()
+
+    def _plan_probe(self) -> None:
+        """Ask endpoints that are down, and home while away, as the SDK plans it."""
+        if self._probing is not None:
+            return
+        at_ms = self._fleet.next_probe_ms
+        if at_ms is None or self._agenda.now_ns > self._setup.load_end_ns:
+            return
+        dead = [i for i in self._planned() if not self._answers(i)]
+        if len(dead) == len(self._planned()):
+            return  # every probe will fail until something changes: `look` comes then
+        at_ns = max(at_ms * NS_PER_MS, self._agenda.now_ns + 1)
+        self._probing = self._agenda.at(at_ns, self._probe)
+
+    def _planned(self) -> list[int]:
+        return [i for i, state in enumerate(self._fleet.states) if state.probe_at_ms is not None]
+
+    def _answers(self, index: int) -> bool:
+        return self.path(index) in {OK, FAILING}
+
+    def _probe(self) -> None:
+        self._probing = None
+        now_ms = self._agenda.now_ns // NS_PER_MS
+        for index in self._fleet.probes_due(now_ms):
+            self._fleet = self._fleet.probed(
+                index, self._answers(index), now_ms=now_ms, u=self._chance.random()
+            )
+        before = self._fleet.current
+        self._fleet = self._fleet.begun(now_ms=now_ms, u=self._chance.random())
+        if self._fleet.current != before and self.path(self._fleet.current) == OK:
+            self.move(self._fleet.current)
+        self._plan_probe()
+
+    def move(self, index: int) -> None:
+        """Send to another endpoint from now on, and have the SDK's machine there."""
+        if self._fleet.current != index:
+            now_ms = self._agenda.now_ns // NS_PER_MS
+            hinted = self._fleet.hinted(
+                self._fleet.endpoints[index].url, self._fleet.hint_epoch, hops=0, now_ms=now_ms,
+                u=0.5,
+            )  # fmt: skip
+            self._fleet = hinted or self._fleet
+        super().move(index)

@@ -1,0 +1,63 @@
+"""The plan engine: a scenario in, the trace of one run out.
+
+The invariant of this file: it calls the server's core for every event that is not a record, and
+what it gives depends on the scenario and the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fractal_lba_server.drill.scenario import Scenario, ScenarioError
+from fractal_lba_server.judge.accounts import END
+
+from ..engine import Event
+from ..streams import Streams
+from .ending import write_end
+from .faults import count_seen, refuse_unknown, schedule
+from .setup import Setup
+from .steps import schedule_steps
+from .world import World
+
+
+class Engine:
+    """Plays scenarios with flows of records."""
+
+    def play(self, scenario: Scenario, *, seed: int, plants: Sequence[str] = ()) -> Iterable[Event]:
+        """Give the trace of a run. Raises ScenarioError for what it cannot play."""
+        for name in (*scenario.plants, *plants):
+            message = f"plan cannot plant {name}: exact and live may"
+            raise ScenarioError(message)
+        faults = scenario.faults(seed)
+        world = World(Setup(scenario, Streams(seed)))
+        refuse_unknown(world, faults)
+        _prepare(world, faults)
+        world.agenda.run()
+        return world.events.lines(scenario, seed, world.agenda.now_ns)
+
+
+def _prepare(world: World, faults: list[dict[str, Any]]) -> None:
+    setup, agenda = world.setup, world.agenda
+    world.foresee(setup.load_end_ns)
+    world.foresee(setup.load_end_ns + setup.settle_ns)
+    schedule(world, faults)
+    schedule_steps(world)
+    agenda.at(setup.load_end_ns + setup.settle_ns, _end, world)
+    for site in world.sites.values():
+        site.reshape()
+    for stream in world.streams.values():
+        stream.start()
+
+
+def _end(world: World) -> None:
+    for incident in world.incidents.all:
+        if incident.healed_ns is None:
+            count_seen(world, incident)
+    world.compare_late()
+    world.compare(END, world.agenda.now_ns)
+    world.census(END)
+    for log in world.logs:
+        log.cut(world.levels[log.name].replicated)
+    write_end(world)
+    world.agenda.stop()

@@ -1,0 +1,74 @@
+"""Faults that people make, or that lie in nobody being there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from .incidents import Incident
+from .playing import Mend, Play, nothing
+from .setup import ns
+
+if TYPE_CHECKING:
+    from .world import World
+
+Fault = Mapping[str, Any]
+
+
+def _nobody(world: World, fault: Fault, incident: Incident) -> Mend:
+    """Have nobody answer a page while the fault lasts, or ever."""
+    people = world.people
+    end_ns = world.setup.load_end_ns + world.setup.settle_ns
+    until_ns = world.agenda.now_ns + ns(fault["for_s"]) if "for_s" in fault else end_ns
+    people.away_until_ns = max(people.away_until_ns, until_ns)
+    people.blame["away"] = incident
+
+    def mend() -> None:
+        people.away_until_ns = min(people.away_until_ns, world.agenda.now_ns)
+
+    return mend
+
+
+def _expert(world: World, fault: Fault, incident: Incident) -> Mend:
+    world.people.blame["absent"] = incident
+
+    def mend() -> None:
+        del world.people.blame["absent"]
+
+    return mend
+
+
+def _runbook(world: World, fault: Fault, incident: Incident) -> Mend:
+    world.people.blame["stale"] = incident
+
+    def mend() -> None:
+        del world.people.blame["stale"]
+
+    return mend
+
+
+def _drained(world: World, fault: Fault, incident: Incident) -> Mend:
+    """Drain a region that is well."""
+    region = fault["region"]
+    site = world.sites[region]
+    incident.effects["feeds sent away"] += len(site.feeds)
+    site.closed["drained"] += 1
+    world.naming.drained.add(region)
+
+    def mend() -> None:
+        site.closed["drained"] -= 1
+        world.naming.drained.discard(region)
+
+    return mend
+
+
+def _double(world: World, fault: Fault, incident: Incident) -> Mend:
+    """Promote a region although another one writes; who hears of it stops."""
+    incident.effects["promotions"] += world.writers.slip(fault["region"], incident)
+    return nothing
+
+
+PLAYS: Final[dict[str, Play]] = {
+    "nobody-answers": _nobody, "expert-absent": _expert, "stale-runbook": _runbook,
+    "wrong-region-drained": _drained, "double-promote": _double,
+}  # fmt: skip

@@ -1,0 +1,180 @@
+"""The last sections: the books, conflicts, evidence for a register, and how to run it again.
+
+The invariant of this file: what only a person can fill in is a blank with a name, and what makes
+the same bytes again is given whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+
+from fractal_lba_server.judge.parts import CLASSES
+
+from .html import Markup, element, joined, paragraph, section, table, with_interval
+from .numbers import estimate, figure, in_brackets, interval
+
+Document = Mapping[str, Any]
+
+COUNTED: Final = {
+    "conflicts": "conflicts answered",
+    "displaced": "acknowledged writes displaced",
+    "lost": "acknowledged writes gone at the end",
+    "recovered_late": "gone at the failover, recovered late with a disk",
+    "brought_by_outbox": "gone, and brought again by an outbox",
+    "refused": "requests refused",
+    "unknown": "requests without an answer",
+}
+
+
+def records(results: Document) -> Markup:
+    """Show the books of all runs, and what conflicts did to acknowledged records."""
+    found = results["accounts"]
+    names = ("acked", *CLASSES)
+    rows = [
+        (region, *[figure(row[name]) for name in names]) for region, row in found["regions"].items()
+    ]
+    rows.append(("all regions", *[figure(found["total"][name]) for name in names]))
+    heads = ("Region", "acknowledged", *CLASSES)
+    equation = (
+        "The books add up in every region." if found["add_up"] else "THE BOOKS DO NOT ADD UP."
+    )
+    return section(
+        "records",
+        "Conflicts and displaced records",
+        paragraph(
+            "Every acknowledged record is in exactly one class: acknowledged = winner + duplicate "
+            f"+ displaced + lost. {equation} Displaced records were acknowledged as first in one "
+            "region, and overridden because another region had also accepted that id."
+        ),
+        table("Acknowledged records of all judged runs", heads, rows),
+        _per_run(found),
+        _anomalies(results["anomalies"], results["not_judged"]),
+    )
+
+
+def _per_run(found: Document) -> Markup:
+    rows = [
+        (
+            text,
+            figure(found["counted"][name]),
+            _share(found["per_run"][name]["runs_with"]),
+            with_interval(
+                estimate(found["per_run"][name]["mean"]), interval(found["per_run"][name]["mean"])
+            ),
+            figure(found["per_run"][name]["max"]),
+        )
+        for name, text in COUNTED.items()
+        if name in found["per_run"]
+    ]
+    heads = ("What", "In all", "Runs with any", "Mean of a run", "Worst run")
+    return table("Counted apart, in all runs and in a single run", heads, rows)
+
+
+def _share(found: Document) -> object:
+    if not found["happened"]:
+        return f"0, below {figure(found['bound'], '%')}"
+    low, high = figure(found["low"], "%"), figure(found["high"], "%")
+    return with_interval(figure(found["value"], "%"), f"{low} to {high}")
+
+
+def _anomalies(found: Document, missing: Document) -> Markup:
+    rows = [
+        (name.replace("_", " "), figure(row["count"]), _share(row["runs"]))
+        for name, row in found.items()
+    ]
+    heads = ("Anomaly", "In all", "Runs with any")
+    return joined([table("Anomalies looked for", heads, rows), _not_judged(missing)])
+
+
+def _not_judged(missing: Document) -> Markup:
+    """Name what nobody looked for, so that nobody takes it for absent."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        by_reason.setdefault(why, []).append(name.replace("_", " "))
+    said = "; ".join(f"{', '.join(names)} ({why})" for why, names in sorted(by_reason.items()))
+    return paragraph(f"Not looked for: {said}." if said else "", kind="note")
+
+
+def evidence(results: Document) -> Markup:
+    """Give the entries of a register of resilience tests; some are left to the auditor."""
+    found = results["evidence"]
+    sample = found["sample"]
+    sampled = (
+        f"{figure(sample['runs'])} runs, {figure(sample['incidents'])} incidents, "
+        f"{figure(sample['simulated_hours'])} simulated hours"
+    )
+    gaps = joined(
+        element("div", f"{gap['promise']}: {gap['state']} ({gap['why']})") for gap in found["gaps"]
+    )
+    remediation = joined(element("div", change) for change in found["remediation"])
+    rows: list[tuple[str, object]] = [
+        ("Scenario type", ", ".join(found["scenario_type"]) or "no fault"),
+        ("Scenario", found["scenario"]),
+        ("Systems in scope", ", ".join(found["systems"])),
+        ("Method", found["method"]),
+        ("Sample", sampled),
+        *[(name.upper(), _objective(found[name])) for name in ("rto", "rpo")],
+        ("Result", found["result"]),
+        ("Gaps", gaps or "none found, within the bounds of this report"),
+        ("Remediation", remediation or "none proposed"),
+        *[
+            (name.replace("_", " ").capitalize(), element("span", "to be filled in", kind="blank"))
+            for name in found["left_to_the_auditor"]
+        ],
+    ]
+    items = joined(joined([element("dt", name), element("dd", value)]) for name, value in rows)
+    return section(
+        "evidence",
+        "Evidence for a register",
+        paragraph("The fields that registers under DORA and similar rules ask for."),
+        element("dl", items),
+    )
+
+
+def _objective(found: Document) -> Markup:
+    objective = found["objective_s"]
+    promised = "no objective" if objective is None else f"objective {figure(objective, 's')}"
+    achieved = joined(
+        element("div", f"{row['incident']}: {row['percentile']} {_with_interval(row['seconds'])}")
+        for row in found["achieved"]
+        if row["percentile"]
+    )
+    return joined([element("div", promised), achieved or "too few incidents for a percentile"])
+
+
+def _with_interval(found: Document) -> str:
+    return f"{estimate(found, 's')}{in_brackets(interval(found, 's'))}"
+
+
+def reproduce(results: Document) -> Markup:
+    """Give the command, the versions and the digests that make the same bytes again."""
+    run = results["run"]
+    rows = [
+        ("Engine", run["engine"]),
+        ("Runs", f"{figure(run['done'])} of {figure(run['runs'])}, from seed {run['seed']}"),
+        ("Versions", ", ".join(f"{name} {text}" for name, text in run["versions"].items())),
+        ("Scenario, SHA-256", element("code", results["scenario"]["digest"])),
+        ("Outcomes, SHA-256", element("code", run["outcomes_sha256"])),
+    ]
+    items = joined(joined([element("dt", name), element("dd", value)]) for name, value in rows)
+    return section(
+        "reproduce",
+        "Run it again",
+        paragraph("The same scenario, seed, runs and versions give this page byte for byte."),
+        element("pre", run["command"]),
+        element("dl", items),
+    )
+
+
+def scenario(results: Document) -> Markup:
+    """Give the scenario as it was run."""
+    text = yaml.safe_dump(results["scenario"]["document"], allow_unicode=True, width=88)
+    return section(
+        "scenario",
+        "The scenario",
+        paragraph("As it was run, every default of a file left out and every unit in a name."),
+        element("pre", text),
+    )

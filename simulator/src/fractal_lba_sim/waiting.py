@@ -1,0 +1,184 @@
+"""Own how anything waits in simulated time: moments, turns at one desk, and giving up.
+
+The invariant of this file: time is whole nanoseconds, nothing polls, and who gave up waiting is
+never served. All of SimPy that the exact engine uses is used here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import simpy
+
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
+
+Call = Callable[..., object]
+
+
+class Moment:
+    """A call that will be made; `cancel` takes it back. To SimPy it is an event."""
+
+    __slots__ = ("_ok", "agenda", "args", "at_ns", "call", "callbacks")
+
+    def __init__(self, agenda: Agenda, at_ns: int, call: Call, args: tuple[Any, ...]) -> None:
+        self._ok = True
+        self.callbacks: Any = _FIRE
+        self.agenda = agenda
+        self.at_ns = at_ns
+        self.call: Call | None = call
+        self.args = args
+
+    def cancel(self) -> None:
+        """Take the call back, if it was not made yet."""
+        self.call = None
+        self.args = ()
+
+
+def _fire(moment: Any) -> None:
+    """Make the call of a moment that has come."""
+    call, moment.call = moment.call, None
+    if call is not None:
+        moment.agenda.now_ns = moment.at_ns
+        call(*moment.args)
+
+
+_FIRE: Final = (_fire,)
+
+
+class Agenda:
+    """What happens when, in nanoseconds since the start of the run."""
+
+    def __init__(self) -> None:
+        self._env = simpy.Environment()
+        self._end = self._env.event()
+        self.now_ns = 0
+        """The time since the start."""
+        self.moments = 0
+        """How many calls were asked for."""
+
+    def after(self, delay_ns: int, call: Call, *args: Any) -> Moment:
+        """Make a call after a while; of two at one moment the first that was asked for is first."""
+        self.moments += 1
+        delay_ns = max(0, int(delay_ns))
+        moment: Any = Moment(self, self.now_ns + delay_ns, call, args)
+        self._env.schedule(moment, delay=self.now_ns + delay_ns - self._env.now)
+        return moment  # type: ignore[no-any-return]  # SimPy knows it as an event
+
+    def at(self, at_ns: int, call: Call, *args: Any) -> Moment:
+        """Make a call at a moment, or now if it is past."""
+        return self.after(at_ns - self.now_ns, call, *args)
+
+    def run(self) -> None:
+        """Let time pass until `stop`, or until nothing more will happen."""
+        self._env.run(until=self._end)
+
+    def stop(self) -> None:
+        """End the run at this moment."""
+        if not self._end.triggered:
+            self._end.succeed()
+
+
+class Lane:
+    """One thing at a time, in the order in which it was asked for: a disk, a wire, a processor."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self._free_ns = 0
+        self.busy_ns = 0
+        """How long it was in use."""
+        self.served = 0
+
+    def use(self, use_ns: int, done: Call, *args: Any) -> Moment:
+        """Use it for so long when all before are done; then call. Who cancels still took his turn.
+
+        A turn that was begun cannot be given back: a sync goes on when nobody waits for it.
+        """
+        return self._agenda.at(self.book(use_ns), done, *args)
+
+    def book(self, use_ns: int) -> int:
+        """Take the next turn of this length; give its end."""
+        begin_ns = max(self._agenda.now_ns, self._free_ns)
+        self._free_ns = begin_ns + use_ns
+        self.busy_ns += use_ns
+        self.served += 1
+        return self._free_ns
+
+    @property
+    def wait_ns(self) -> int:
+        """Give how long who comes now would wait."""
+        return max(0, self._free_ns - self._agenda.now_ns)
+
+    def clear(self) -> None:
+        """Forget every turn: what stood in line is gone."""
+        self._free_ns = min(self._free_ns, self._agenda.now_ns)
+
+
+class Places:
+    """A number of places; who finds none waits in line, and may give up."""
+
+    def __init__(self, agenda: Agenda, count: int) -> None:
+        self._agenda = agenda
+        self._free = count
+        self._line: deque[Moment] = deque()
+
+    def enter(self, call: Call, *args: Any) -> Moment | None:
+        """Take a place and call, now or later; a waiting one is given back to be cancelled."""
+        if self._free:
+            self._free -= 1
+            call(*args)
+            return None
+        moment = Moment(self._agenda, 0, call, args)
+        self._line.append(moment)
+        return moment
+
+    def leave(self) -> None:
+        """Give a place to the next in line who has not given up."""
+        while self._line:
+            moment = self._line.popleft()
+            if moment.call is not None:
+                self._agenda.after(0, moment.call, *moment.args)
+                return
+        self._free += 1
+
+
+class Life:
+    """One process: nothing of it happens after its end, and nothing while it is paused."""
+
+    __slots__ = ("_held", "agenda", "ended", "paused")
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda = agenda
+        self.ended = False
+        self.paused = False
+        self._held: list[tuple[Call, tuple[Any, ...]]] = []
+
+    def run(self, call: Call, *args: Any) -> None:
+        """Make a call of this process now, when it goes on, or never."""
+        if self.ended:
+            return
+        if self.paused:
+            self._held.append((call, args))
+            return
+        call(*args)
+
+    def after(self, delay_ns: int, call: Call, *args: Any) -> Moment:
+        """Make a call of this process after a while."""
+        return self.agenda.after(delay_ns, self.run, call, *args)
+
+    def end(self) -> None:
+        """End it."""
+        self.ended = True
+        self._held.clear()
+
+    def resume(self) -> None:
+        """Let it go on, with what came meanwhile in its order."""
+        self.paused = False
+        held, self._held = self._held, []
+        for place, (call, args) in enumerate(held):
+            if self.paused or self.ended:
+                self._held = held[place:] + self._held
+                return
+            call(*args)
