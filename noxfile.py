@@ -229,7 +229,7 @@ def sim(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Documents: the README, the guides and the samples do what they say; api.txt is fresh."""
-    install(session, "tests")
+    install(session, "tests", "simulator")
     testees(session)
     require(
         session,

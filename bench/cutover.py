@@ -72,7 +72,7 @@ def measure(folder: Path, count: int, rate_per_s: int) -> None:
     port = processes.free_port()
     command = ["-m", "fractal_lba_server", "serve", "--config"]
     command.append(str(server_files(folder, region.control_url, port)))
-    job = {
+    job: dict[str, Any] = {
         "seconds": count * CYCLE_S, "rate_per_s": rate_per_s, "connections": CONNECTIONS,
         "keep_waits": True, "until": str(folder / "ended"),
     }  # fmt: skip
