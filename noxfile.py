@@ -222,8 +222,9 @@ def sim(session: nox.Session) -> None:
     `nox -s sim -- long` runs the whole zoo, a million histories and 10,000 clean seeds.
     """
     install(session, "tests", "simulator")
-    chosen = () if session.posargs == ["long"] else ("-m", "not long and not services")
-    require(session, pytest(session, "simulator/tests", *chosen))
+    chosen = "not services" if session.posargs == ["long"] else "not long and not services"
+    both = ("--numprocesses", "2")  # cores
+    require(session, pytest(session, "simulator/tests", *both, "-m", chosen))
 
 
 @nox.session
@@ -332,7 +333,7 @@ def services(session: nox.Session) -> None:
         session,
         pytest(session, "reference-server/tests/services"),
         pytest(session, "demo/tests/services"),
-        pytest(session, "simulator/tests", "-m", "services"),
+        pytest(session, "simulator/tests", "-m", "services and not long"),
         pytest(session, "sdk-ts/tests/browser", "sdk-ts/tests/runtimes"),
         on_arm64(session),
     )

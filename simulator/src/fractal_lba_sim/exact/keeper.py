@@ -14,6 +14,7 @@ from fractal_lba_server.core import lease, roles
 from fractal_lba_server.core.ingest_events import LeaseChanged
 from fractal_lba_server.core.lease import Mark
 from fractal_lba_server.core.roles import FOR_EVER_NS, RefusedError, Role
+from fractal_lba_server.drill.times import Time
 
 from ..waiting import NS_PER_MS, NS_PER_S
 from .net import Failure
@@ -80,6 +81,8 @@ class Keeper:
         self._said: dict[str, roles.Say] = {}
         self._ends: dict[str, Any] = {}
         self._shown: dict[str, str] = {}
+        self._prepared: set[str] = set()
+        """Placements that this process is promoted in, and has prepared for."""
 
     def start(self) -> None:
         """Say that nobody writes yet, and begin to ask."""
@@ -115,10 +118,28 @@ class Keeper:
         waiting = self._ticks.get(placement)
         if waiting is not None:
             waiting.cancel()
+        prepare_ns = self._prepare_ns(placement, role)
+        if prepare_ns:
+            wait_ns = node.clock.true_ns(prepare_ns)
+            self._ticks[placement] = node.life.after(wait_ns, self._tick, placement)
+            return
         is_hasty = role.role in {roles.PROMOTING, roles.DRAINING}
         wait_ns = HASTY_NS if is_hasty else node.world.terms.renew_ms * NS_PER_MS
         self._ticks[placement] = node.life.after(node.clock.true_ns(wait_ns), self._tick, placement)
         self.feed(placement, roles.Tick(self._view(placement, role)))
+
+    def _prepare_ns(self, placement: str, role: Role) -> int:
+        """Give, once a promotion, what it takes beside the steps of the protocol."""
+        if role.role != roles.PROMOTING:
+            self._prepared.discard(placement)
+            return 0
+        world = self.node.world
+        value = world.part("settings", "recovery").get("promote_s", 0)
+        if not value or placement in self._prepared:
+            return 0
+        self._prepared.add(placement)
+        chance = world.streams.of("promote", placement, self.node.code)
+        return int(Time.of(value).sample(chance) * NS_PER_S)
 
     def _view(self, placement: str, role: Role) -> roles.View:
         node, codes = self.node, [self.node.code, *role.peers]

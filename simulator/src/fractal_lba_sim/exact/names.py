@@ -41,6 +41,12 @@ class Names:
         """What names avoid now."""
         self._wanted: dict[str, None] = {}
         """What they are to avoid once somebody has decided and the change has spread."""
+        self._standbys = {
+            code: False
+            for code in world.codes
+            if all(one.needs_lease and one.primary != code for _, one in world.placements_of(code))
+        }
+        """Regions that have not led yet, and whether they were seen to take no records."""
 
     def _sample_ns(self, time: Time, cause: str) -> int:
         return int(time.sample(self.world.streams.of("names", cause)) * NS_PER_S)
@@ -60,6 +66,8 @@ class Names:
         self._quorum.vote(checker, ready, now_ns)
         for code in self.world.codes:
             verdict = self._quorum.verdict(code, now_ns)
+            if code in self._standbys and self._is_waiting(code, verdict):
+                continue
             if verdict is False and code not in self._wanted:
                 self._wanted[code] = None
                 self._decide(code)
@@ -67,6 +75,15 @@ class Names:
                 del self._wanted[code]
                 back_ns = sum(self._sample_ns(time, "back") for time in self._back_s)
                 self.world.agenda.after(back_ns, self._spread, code)
+
+    def _is_waiting(self, code: str, verdict: bool | None) -> bool:
+        """Tell whether a standby has not led yet: that it takes no records is no fault of it."""
+        if verdict is False:
+            self._standbys[code] = True
+        elif verdict is True and self._standbys[code]:
+            del self._standbys[code]
+            return False
+        return True
 
     def _decide(self, code: str) -> None:
         world = self.world

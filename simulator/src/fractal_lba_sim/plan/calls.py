@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from math import log
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .arrivals import Shared
 from .logs import Part
@@ -16,6 +17,9 @@ from .sites import Feed
 
 if TYPE_CHECKING:
     from .world import World
+
+DRAWN_MAX: Final = 200
+"""So many failing calls of a part are drawn one by one; of more, a share says enough."""
 
 
 class Stretch(NamedTuple):
@@ -108,9 +112,26 @@ def _took_ns(world: World, part: Part, number: int) -> int:
     return answer_ns - part.source.due(number)
 
 
+def _drawn(world: World, part: Part, end: int) -> Iterator[Stretch]:
+    """Draw which calls of a part fail, where they are few: a share says nothing about a gap."""
+    took_ns = _took_ns(world, part, part.begin)
+    name = ("client", part.feed.client, part.region, "bad calls", str(part.begin))
+    chance, at = world.setup.streams.of(*name), part.begin
+    while at < end:
+        bad = min(end, at + int(log(1 - chance.random()) / log(1 - part.bad_share)))
+        if bad > at:
+            yield Stretch(at, bad, 1.0 * (took_ns <= world.setup.patience_ns), took_ns)
+        if bad < end:
+            yield Stretch(bad, bad + 1, 0.0, 0)
+        at = bad + 1
+
+
 def _served(world: World, part: Part, end: int) -> Iterator[Stretch]:
     """Split a part where its calls begin, or cease, to take too long."""
     if part.begin >= end:
+        return
+    if 0 < part.bad_share < 1 and (end - part.begin) * part.bad_share <= DRAWN_MAX:
+        yield from _drawn(world, part, end)
         return
     good, patience_ns = 1 - part.bad_share, world.setup.patience_ns
     marks = [part.begin, end]

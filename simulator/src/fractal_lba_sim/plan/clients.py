@@ -15,7 +15,7 @@ from fractal_lba.retry import Result
 
 from ..waiting import Agenda, Moment
 from .net import CLIENT, Net
-from .setup import NS_PER_MS, Setup
+from .setup import NS_PER_MS, NS_PER_S, Setup
 from .sites import (
     DENIED,
     FAILING,
@@ -33,7 +33,7 @@ _ANSWERS: Final = {
     REFUSED: Result(code="connect_failed", sent=False),
     FAILING: Result(status=500),
     UNAVAILABLE: Result(status=503),
-    NOT_LEADER: Result(status=503),
+    NOT_LEADER: Result(status=421),
     DENIED: Result(status=401),
 }
 
@@ -142,7 +142,11 @@ class OutboxRoute(Route):
         self._fleet = Fleet.of(urls, policy)
         self._chance = setup.streams.of("client", name, "timers")
         self._probing: Moment | None = None
+        self._leaving: Moment | None = None
         self._rounds = self._tried = 0
+        self._trying = False
+        """Whether attempts of this round are under way."""
+        self.on_left: Callable[[Route], None] = lambda route: None
 
     def struggle(self) -> None:
         """Make attempts until one succeeds, or all endpoints were found to be bad."""
@@ -155,7 +159,8 @@ class OutboxRoute(Route):
         bad = all(self.path(index) != OK for index in range(len(self.endpoints)))
         tries_max = (self._setup.probe.failures + 1) * len(self.endpoints)
         due_ns = self.next_call_ns(after_ns)
-        if due_ns is not None and not (bad and self._tried >= tries_max):
+        self._trying = due_ns is not None and not (bad and self._tried >= tries_max)
+        if due_ns is not None and self._trying:
             self._agenda.at(due_ns, self._call, round_, due_ns)
 
     def _call(self, round_: int, due_ns: int) -> None:
@@ -179,11 +184,17 @@ class OutboxRoute(Route):
             return
         self._tried += 1
         path = self.path(trying)
+        leader = next((i for i in range(len(self.endpoints)) if self.path(i) == OK), None)
+        if path == NOT_LEADER and leader is not None:
+            self.move(leader)  # the answer names it
+            return
         if path != OK:
             now_ms = self._agenda.now_ns // NS_PER_MS
             self._fleet = self._fleet.attempted(
                 trying, _ANSWERS[path], now_ms=now_ms, u=self._chance.random()
             )
+            if trying == self._fleet.home != self._fleet.current:
+                self.on_left(self)
             self._plan_probe()
         self._next(round_, due_ns + 1)
 
@@ -192,8 +203,41 @@ class OutboxRoute(Route):
         was = self.troubled
         super().look()
         if was and self.troubled:
-            self.struggle()
+            now_ms = self._agenda.now_ns // NS_PER_MS
+            target = self._fleet.begun(now_ms=now_ms, u=0.5).current
+            # What is under way goes on, unless the next call finds a region that takes it.
+            if not self._trying or self.path(target) == OK:
+                self.struggle()
+        self._foresee_failures()
         self._plan_probe()
+
+    # --- a region that fails a part of its requests
+
+    def _foresee_failures(self) -> None:
+        """Draw when so many attempts in a row will have failed that the SDK leaves."""
+        share = self._sites[self.region].gray
+        rate = sum(feed.source.rate_per_s for feed in self.feeds)
+        if self._leaving is not None or self.path(self.current) != OK or not share * rate:
+            return
+        row = share**self._setup.probe.failures
+        attempts = (1 - row) / ((1 - share) * row)  # in the mean, until so many fail in a row
+        wait_s = self._chance.expovariate((rate / (1 - share)) / attempts)
+        self._leaving = self._agenda.after(round(wait_s * NS_PER_S), self._fail_in_a_row)
+
+    def _fail_in_a_row(self) -> None:
+        self._leaving = None
+        if self.path(self.current) != OK or not self._sites[self.region].gray:
+            return
+        now_ms = self._agenda.now_ns // NS_PER_MS
+        for _ in range(self._setup.probe.failures):
+            self._fleet = self._fleet.attempted(
+                self.current, _ANSWERS[FAILING], now_ms=now_ms, u=self._chance.random()
+            )
+        if self.path(self._fleet.current) == OK and self._fleet.current != self.current:
+            self.troubled = True
+            self.on_trouble(self)
+            self.move(self._fleet.current)
+            self._plan_probe()
 
     def _plan_probe(self) -> None:
         """Ask endpoints that are down, and home while away, as the SDK plans it."""
@@ -236,4 +280,8 @@ class OutboxRoute(Route):
                 u=0.5,
             )  # fmt: skip
             self._fleet = hinted or self._fleet
+        if self._fleet.states[index].down and self.path(index) == OK:
+            now_ms = self._agenda.now_ns // NS_PER_MS
+            self._fleet = self._fleet.attempted(index, Result(status=200), now_ms=now_ms, u=0.5)
         super().move(index)
+        self._foresee_failures()

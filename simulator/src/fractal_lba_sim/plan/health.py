@@ -2,7 +2,8 @@
 
 The invariant of this file: a probe is due on a grid of its own whether or not anything is wrong,
 but it is played only while it can change an opinion. So detection takes what probes take, and a
-quiet day costs nothing.
+quiet day costs nothing. An arbiter hears of an opinion with the next vote, once an interval, as
+the server's checkers tell it; whoever answers names probes for himself.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Checkers:
             )
             for name, code in self._probes
         }
+        self._told = dict.fromkeys(self._probes, True)
+        """What each checker has said of each region."""
         self._busy: dict[tuple[str, str], Moment] = {}
         self.verdict = dict.fromkeys(setup.regions, True)
         self.failed = Counter[str]()
@@ -51,11 +54,13 @@ class Checkers:
                 self._plan(pair)
 
     def _plan(self, pair: tuple[str, str]) -> None:
+        self._busy[pair] = self._agenda.at(self._next_ns(pair), self._probe, pair)
+
+    def _next_ns(self, pair: tuple[str, str]) -> int:
+        """Give the first moment of the grid that is later than now."""
         interval_ns = self._setup.probe.interval_ms * NS_PER_MS
         phase_ns, now_ns = self._phase_ns[pair], self._agenda.now_ns
-        # The first moment of the grid that is later than now.
-        at_ns = phase_ns + ((now_ns - phase_ns) // interval_ns + 1) * interval_ns
-        self._busy[pair] = self._agenda.at(at_ns, self._probe, pair)
+        return phase_ns + ((now_ns - phase_ns) // interval_ns + 1) * interval_ns
 
     def _probe(self, pair: tuple[str, str]) -> None:
         del self._busy[pair]
@@ -70,15 +75,22 @@ class Checkers:
             self._plan(pair)
 
     def _heard(self, pair: tuple[str, str], ok: bool) -> None:
-        code = pair[1]
-        if self._probes[pair].heard(ok, self._agenda.now_ns):
-            self._vote(code)
+        if not self._probes[pair].heard(ok, self._agenda.now_ns):
+            return
+        if self._setup.has_arbiter:
+            self._agenda.at(self._next_ns(pair), self._tell, pair)
+        else:
+            self._tell(pair)
+
+    def _tell(self, pair: tuple[str, str]) -> None:
+        self._told[pair] = self._probes[pair].up
+        self._vote(pair[1])
 
     def _vote(self, code: str) -> None:
-        """Have every checker say again what it thinks, as it does all the time."""
+        """Have every checker say again what it has said, as it does all the time."""
         now_ns = self._agenda.now_ns
         for name in self.names:
-            opinions = {c: probe.up for (n, c), probe in self._probes.items() if n == name}
+            opinions = {c: up for (n, c), up in self._told.items() if n == name}
             self._quorum.vote(name, opinions, now_ns)
         verdict = self._quorum.verdict(code, now_ns)
         if verdict is not None and verdict != self.verdict[code]:

@@ -63,6 +63,9 @@ class Part:
     kept: bool = False
     """Whether an outbox kept these records before they were taken."""
     bad_share: float = 0.0
+    """Share of its calls that find nobody, however often they try again."""
+    refused_share: float = 0.0
+    """Share of its attempts that are refused."""
     """Share of the calls that fail at first."""
     log: Log | None = None
     log_then: Log | None = None

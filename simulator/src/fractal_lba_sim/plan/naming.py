@@ -40,9 +40,14 @@ class Naming:
         self._publish()
 
     def bring_back(self, region: str) -> None:
-        """Give a region its clients back, step by step, once it has caught up."""
+        """Give a region its clients back, step by step, once it has caught up.
+
+        A region that has come back as a standby refuses records, and gets no client.
+        """
         setup, agenda = self._world.setup, self._world.agenda
         if region not in self.down or not setup.recovery.fail_back:
+            return
+        if not self._world.writers.takes_records(region):
             return
         ramp = self._ramps.setdefault(region, Ramp(setup.recovery.ramp))
         if ramp.begin(agenda.now_ns, caught_up=not self._world.catching_up):

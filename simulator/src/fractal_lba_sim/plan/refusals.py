@@ -33,7 +33,7 @@ def write_refusals(world: World) -> None:
                     count=count, path=one.path,
                 )  # fmt: skip
         for part in feed.parts:
-            count = round((part.end - part.begin) * part.bad_share) if part.bad_share else 0
+            count = round((part.end - part.begin) * part.refused_share)
             if count:
                 first_ns, last_ns = part.durable(part.begin), part.durable(part.end - 1)
                 _write(

@@ -160,6 +160,21 @@ class Stream:
             return max(self._held_ns, self.rhythm.held_ns(self._agenda.now_ns))
         return self._held_ns
 
+    def held_ns_at_rest(
+        self, alive: Callable[[str], bool], both: Callable[[str, str], bool]
+    ) -> int:
+        """Give the same, and after the load until when nothing is missing, if all is well.
+
+        Rivals get their places in a log when the run is over: no batch of theirs is played.
+        """
+        held_ns, now_ns, region = self.held_ns(), self._agenda.now_ns, self.log.region
+        rest_ns = now_ns - 2 * self.rhythm.cycle_ns
+        if held_ns >= rest_ns or rest_ns <= self._setup.load_end_ns:
+            return held_ns
+        if not (alive(region) and alive(self.peer) and both(region, self.peer)):
+            return held_ns
+        return rest_ns if self.log.count(held_ns) == self.log.count(now_ns) else held_ns
+
     @property
     def asleep(self) -> bool:
         """Say whether it is not played now."""

@@ -17,7 +17,8 @@ from ..waiting import Agenda, Moment
 from .arrivals import NS_PER_S, Burst, Source
 from .logs import OPEN_END, Again, Log, Part
 from .net import CLIENT, Net
-from .setup import Setup
+from .retrying import failing_calls
+from .setup import NS_PER_MS, Setup
 
 NEW: Final = "new"
 REPEAT: Final = "repeat"
@@ -114,10 +115,11 @@ class Site:
     """One region."""
 
     def __init__(
-        self, setup: Setup, agenda: Agenda, net: Net, code: str, *, writes: Writes, held: Held
-    ) -> None:
+        self, setup: Setup, agenda: Agenda, net: Net, code: str, *, writes: Writes,
+        follows: Writes, held: Held,
+    ) -> None:  # fmt: skip
         self._setup, self._agenda, self._net = setup, agenda, net
-        self._writes, self._held = writes, held
+        self._writes, self._follows, self._held = writes, follows, held
         self.code = code
         self.alive = True
         self.paused = False
@@ -158,13 +160,15 @@ class Site:
             return SILENT
         if not self.alive:
             return REFUSED
-        if self._bad_share >= ALL_FAIL:
+        if self._refused_share >= ALL_FAIL:
             return FAILING
         if self.denied.total():
             return DENIED
         if self.closed.total() or any(name == placement for name, _ in self.refusing):
             return UNAVAILABLE
-        return OK if self._writes(self.code, placement) else NOT_LEADER
+        if self._writes(self.code, placement):
+            return OK
+        return NOT_LEADER if self._follows(self.code, placement) else UNAVAILABLE
 
     def _is_too_slow(self) -> bool:
         """Say whether every attempt is given up before its answer comes."""
@@ -245,7 +249,7 @@ class Site:
             answer_ns = self._net.wire(self.code, CLIENT).delay_ns
             same = part.slope == slope == 1.0 and part.durable_ns - part.due_ns == late_ns
             same = same and part.answer_ns == answer_ns
-            if same and part.bad_share == self._bad_share:
+            if same and part.refused_share == self._refused_share:
                 return
             self._close(feed, settle=False)
         begin = feed.source.before(now_ns)
@@ -254,14 +258,21 @@ class Site:
         part = Part(
             feed, feed.source, begin, now_ns, now_ns + late_ns,
             self._net.wire(self.code, CLIENT).delay_ns, slope, bad_share=self._bad_share,
+            refused_share=self._refused_share,
         )  # fmt: skip
         feed.taken = OPEN_END
         self._add(feed, part)
         self._open[feed] = part
 
     @property
-    def _bad_share(self) -> float:
+    def _refused_share(self) -> float:
         return 1 - (1 - self.gray) * (1 - self.shard_share)
+
+    @property
+    def _bad_share(self) -> float:
+        """Give the share of calls that fail: another attempt helps a call, but no id of a shard."""
+        gray = failing_calls(self.gray, self._setup.patience_ns // NS_PER_MS) if self.gray else 0.0
+        return 1 - (1 - gray) * (1 - self.shard_share)
 
     def _add(self, feed: Feed, part: Part) -> None:
         feed.parts.append(part)

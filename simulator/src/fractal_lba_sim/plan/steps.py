@@ -27,7 +27,8 @@ def _promote(world: World, step: Step) -> None:
     region = step.get("to", step.get("region"))
     if world.incidents.declare(incident, "people"):
         world.incidents.mark(incident, "decide")
-    world.writers.promote_in(step.get("placement"), region, incident)
+    handed = step["do"] == "failback"
+    world.writers.promote_in(step.get("placement"), region, incident, handed=handed)
 
 
 def _drain(world: World, step: Step) -> None:

@@ -82,9 +82,12 @@ class World:
         self.governors = Governors(self)
         self.lags = LagLines(self)
         self.sites = {
-            code: Site(setup, self.agenda, self.net, code, writes=self.may_write, held=self.held)
+            code: Site(
+                setup, self.agenda, self.net, code, writes=self.may_write,
+                follows=self.writers.follows, held=self.held,
+            )
             for code in setup.regions
-        }
+        }  # fmt: skip
         for site in self.sites.values():
             site.on_more = self._more
         self.routes: list[Route] = []
@@ -120,6 +123,8 @@ class World:
             kind = OutboxRoute if failover == "outbox" else Route
             feeds = self.offer.feeds(row, (name,))
             routes = [kind(*args, name=name, endpoints=endpoints, feeds=feeds)]
+            if isinstance(routes[0], OutboxRoute):
+                routes[0].on_left = self._left
         for route in routes:
             route.on_trouble, route.on_moved, route.on_well = self._hurt, self._moved, self._well
             route.on_leave = self.leaves
@@ -144,14 +149,20 @@ class World:
                     incident.moved = True
             return
         incident = self._at_route.get(route)
-        if incident is not None and isinstance(route, OutboxRoute) and not self.named:
+        if incident is not None:
             incident.moved = True
-            self.incidents.mark(incident, "detect")
-            if self.incidents.declare(incident, route.name):
-                self.incidents.mark(incident, "decide")
-                self.people.given_up(incident)
-        elif incident is not None:
-            incident.moved = True
+            if isinstance(route, OutboxRoute):
+                self._left(route)
+
+    def _left(self, route: Route) -> None:
+        """Take it for a declaration that a client goes elsewhere by itself."""
+        incident = self._at_route.get(route)
+        if incident is None or self.named:
+            return
+        self.incidents.mark(incident, "detect")
+        if self.incidents.declare(incident, route.name):
+            self.incidents.mark(incident, "decide")
+            self.people.given_up(incident)
 
     def _well(self, route: Route) -> None:
         incident = self._at_route.pop(route, None)
@@ -209,7 +220,7 @@ class World:
         if not self.writers.ships(self.setup.placements[log.placement]):
             return self.writers.cold_ns(region, log)
         stream = self.streams.get((log.name, region))
-        return -1 if stream is None else stream.held_ns()
+        return -1 if stream is None else stream.held_ns_at_rest(self.alive, self.net.both)
 
     def known_at(self, log: Log, region: str, at_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give when a region held what became durable in a log at moments."""

@@ -24,6 +24,9 @@ from .snapshots import SnapshotPlan
 if TYPE_CHECKING:
     from .world import World
 
+HASTY_MS: Final = 200
+"""How often a region that is taking over asks for its lease (role_keeper.py of the server)."""
+
 ARBITER_PROCESS: Final = "1"
 """Marks of one process of a holder: the plan engine does not tell restarts apart."""
 
@@ -45,7 +48,8 @@ class Seat:
     step: str = ""
     forced: set[str] = field(default_factory=set)
     """Regions that write although they should not."""
-    number: int = 0
+    ready_ns: int = 0
+    """When the candidate goes on at the earliest: with its next tick."""
     incident: Incident | None = None
     restored: dict[str, dict[tuple[str, str, int], int]] = field(default_factory=dict)
 
@@ -103,6 +107,25 @@ class Writers:
     def is_ready(self, region: str) -> bool:
         """Say whether probes of a region are good, as far as roles go."""
         return all(self._holds(seat) for seat in self._seats.values() if seat.writer == region)
+
+    def follows(self, region: str, placement: str) -> bool:
+        """Say whether a region that does not write is one that follows; a fenced writer is not.
+
+        A candidate counts as one that follows. The server's answers 503 while it takes over, which
+        has clients try the old region once more: they come up to a probe interval later.
+        """
+        seat = self._seats.get(placement)
+        if seat is None:
+            return True
+        row = seat.row.lease
+        return seat.writer != region and (seat.writer is not None or row.previous != region)
+
+    def takes_records(self, region: str) -> bool:
+        """Say whether a region writes to any of its placements; a standby writes to none."""
+        held = [one for one in self._world.setup.placements.values() if region in one.regions]
+        return not held or any(
+            one.name not in self._seats or self._seats[one.name].writer == region for one in held
+        )
 
     def cold_ns(self, region: str, log: Log) -> int:
         """Give up to when a cold standby has a log: what it was restored from, or could be."""
@@ -172,8 +195,14 @@ class Writers:
                 if chosen is not None:
                     self.promote(seat.placement.name, chosen, self._world.incidents.about(region))
 
-    def promote(self, placement: str, region: str, incident: Incident | None) -> None:
-        """Begin to promote a region: the arbiter gives it the next epoch."""
+    def promote(
+        self, placement: str, region: str, incident: Incident | None, *, handed: bool = False
+    ) -> None:
+        """Begin to promote a region: the arbiter gives it the next epoch.
+
+        A writer that hands over releases its lease; one that is replaced stops, and its lease
+        is waited for.
+        """
         seat = self._seats[placement]
         world = self._world
         now_ns = world.agenda.now_ns
@@ -182,7 +211,7 @@ class Writers:
             self._ask(seat, seat.writer, now_ns - (now_ns - seat.phase_ns) % renew_ns)
         seen = seat.row.lease.region_epoch
         seat.row = lease.promote(seat.row, region, seen, now_ns, world.setup.terms).row
-        seat.candidate, seat.step, seat.incident = region, "fence", incident
+        seat.candidate, seat.step, seat.incident = region, "called", incident
         if seat.placement.topology == COLD_STANDBY:
             self._restore(seat, region)
             return
@@ -193,14 +222,38 @@ class Writers:
         elif seat.writer is not None and seat.reaches:
             # The old writer hears of the later epoch with its next renewal.
             renew_ns = world.setup.terms.renew_ms * NS_PER_MS
-            world.agenda.after((seat.phase_ns - now_ns) % renew_ns, self._stops, seat, seat.writer)
+            wait_ns = (seat.phase_ns - now_ns) % renew_ns
+            world.agenda.after(wait_ns, self._stops, seat, seat.writer, handed)
+        epoch = seat.row.lease.region_epoch
+        world.agenda.after(self._unasked_ns(seat, region), self._called, seat, epoch)
+
+    def _unasked_ns(self, seat: Seat, region: str) -> int:
+        """Give how long a standby does not know that it is promoted: until it asks the arbiter."""
+        if not self._needs_lease(seat):
+            return 0
+        setup = self._world.setup
+        renew_ns = setup.terms.renew_ms * NS_PER_MS
+        chance = setup.streams.of("lease", seat.placement.name, "phase", str(setup.rank(region)))
+        return (int(chance.random() * renew_ns) - self._world.agenda.now_ns) % renew_ns
+
+    def _called(self, seat: Seat, region_epoch: int) -> None:
+        """Begin to take over; the next step is due where the next renewal was."""
+        if seat.candidate is None or seat.row.lease.region_epoch != region_epoch:
+            return
+        world, writer = self._world, seat.writer
+        if writer not in (None, seat.candidate) and world.net.both(seat.candidate, writer):
+            # It hears of the later epoch from the candidate, too.
+            wait_ns = world.net.wire(seat.candidate, writer).delay_ns
+            world.agenda.after(wait_ns, self._stops, seat, writer, False)
+        seat.step = "fence"
+        seat.ready_ns = world.agenda.now_ns + world.setup.terms.renew_ms * NS_PER_MS
         self._go_on(seat)
 
-    def _stops(self, seat: Seat, writer: str) -> None:
+    def _stops(self, seat: Seat, writer: str, released: bool) -> None:
         if seat.writer == writer and seat.candidate is not None:
             seat.writer = None
-            # It says so: nobody trusts its lease any more.
-            seat.row = seat.row._replace(busy_until_ns=self._world.agenda.now_ns)
+            if released:
+                seat.row = seat.row._replace(busy_until_ns=self._world.agenda.now_ns)
             self._world.changed()
 
     def _go_on(self, seat: Seat) -> None:
@@ -217,7 +270,8 @@ class Writers:
             return
         seat.step = "learn"
         trips = [world.net.round_trip_ns(candidate, code) for code in peers]
-        world.agenda.after(max(trips, default=0), self._fenced, seat, peers)
+        wait_ns = max(0, seat.ready_ns - world.agenda.now_ns, *trips)
+        world.agenda.after(wait_ns, self._fenced, seat, peers)
 
     def _fenced(self, seat: Seat, peers: list[str]) -> None:
         """Learn what the peers hold of every log, and take it over."""
@@ -251,7 +305,8 @@ class Writers:
         answer = self._ask(seat, candidate, world.agenda.now_ns)
         if isinstance(answer, NotYet):
             seat.region_epoch = before
-            world.agenda.after(max(1, answer.wait_ms) * NS_PER_MS, self._routes, seat)
+            wait_ms = max(1, -(-answer.wait_ms // HASTY_MS)) * HASTY_MS
+            world.agenda.after(wait_ms * NS_PER_MS, self._routes, seat)
             return
         self._serve(seat, candidate)
 
@@ -261,6 +316,7 @@ class Writers:
         world.open_log(candidate, seat.placement.name, seat.region_epoch, go=True)
         world.incidents.mark(seat.incident, "promote")
         world.promoted(seat.incident)
+        world.naming.caught_up()
         world.changed()
 
     # --- a cold standby
@@ -287,12 +343,14 @@ class Writers:
         seat.region_epoch = seat.row.lease.region_epoch
         self._serve(seat, region)
 
-    def promote_in(self, placement: str | None, region: str, incident: Incident | None) -> None:
+    def promote_in(
+        self, placement: str | None, region: str, incident: Incident | None, *, handed: bool = False
+    ) -> None:
         """Promote a region in one placement, or in all that it is of and does not write to."""
         for name, seat in self._seats.items():
             is_free = seat.writer != region and seat.candidate is None
             if placement in (None, name) and region in seat.placement.regions and is_free:
-                self.promote(name, region, incident)
+                self.promote(name, region, incident, handed=handed)
 
     # --- people's faults
 
