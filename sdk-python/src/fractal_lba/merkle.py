@@ -31,6 +31,12 @@ class MerkleRoot:
         self.size = 0
         self._peaks: list[bytes] = []
 
+    def __copy__(self) -> MerkleRoot:
+        """Give a tree of the same leaves that grows by itself."""
+        other = MerkleRoot()
+        other.size, other._peaks = self.size, self._peaks.copy()
+        return other
+
     def add(self, leaf: bytes) -> None:
         """Append a leaf."""
         peak = leaf_hash(leaf)

@@ -1,16 +1,18 @@
 """Own how anything waits in simulated time: moments, turns at one desk, and giving up.
 
 The invariant of this file: time is whole nanoseconds, nothing polls, and who gave up waiting is
-never served. All of SimPy that the exact engine uses is used here.
+never served. All of SimPy that the engines use is used here: its queue, and the order in it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any, Final
 
 import simpy
+from simpy.events import NORMAL
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
@@ -19,15 +21,11 @@ Call = Callable[..., object]
 
 
 class Moment:
-    """A call that will be made; `cancel` takes it back. To SimPy it is an event."""
+    """A call that will be made; `cancel` takes it back. It stands in SimPy's queue as an event."""
 
-    __slots__ = ("_ok", "agenda", "args", "at_ns", "call", "callbacks")
+    __slots__ = ("args", "call")
 
-    def __init__(self, agenda: Agenda, at_ns: int, call: Call, args: tuple[Any, ...]) -> None:
-        self._ok = True
-        self.callbacks: Any = _FIRE
-        self.agenda = agenda
-        self.at_ns = at_ns
+    def __init__(self, call: Call, args: tuple[Any, ...]) -> None:
         self.call: Call | None = call
         self.args = args
 
@@ -37,23 +35,16 @@ class Moment:
         self.args = ()
 
 
-def _fire(moment: Any) -> None:
-    """Make the call of a moment that has come."""
-    call, moment.call = moment.call, None
-    if call is not None:
-        moment.agenda.now_ns = moment.at_ns
-        call(*moment.args)
+class Agenda(simpy.Environment):
+    """What happens when, in nanoseconds since the start of the run.
 
-
-_FIRE: Final = (_fire,)
-
-
-class Agenda:
-    """What happens when, in nanoseconds since the start of the run."""
+    Calls are made from here: an event of SimPy for each of them would cost as much as the call.
+    """
 
     def __init__(self) -> None:
-        self._env = simpy.Environment()
-        self._end = self._env.event()
+        super().__init__()
+        self._calls: list[Any] = self._queue
+        self._is_over = False
         self.now_ns = 0
         """The time since the start."""
         self.moments = 0
@@ -62,23 +53,35 @@ class Agenda:
     def after(self, delay_ns: int, call: Call, *args: Any) -> Moment:
         """Make a call after a while; of two at one moment the first that was asked for is first."""
         self.moments += 1
-        delay_ns = max(0, int(delay_ns))
-        moment: Any = Moment(self, self.now_ns + delay_ns, call, args)
-        self._env.schedule(moment, delay=self.now_ns + delay_ns - self._env.now)
-        return moment  # type: ignore[no-any-return]  # SimPy knows it as an event
+        at_ns = self.now_ns
+        if delay_ns > 0:
+            at_ns += int(delay_ns)
+        moment = Moment(call, args)
+        heappush(self._calls, (at_ns, NORMAL, next(self._eid), moment))
+        return moment
 
     def at(self, at_ns: int, call: Call, *args: Any) -> Moment:
         """Make a call at a moment, or now if it is past."""
         return self.after(at_ns - self.now_ns, call, *args)
 
-    def run(self) -> None:
+    def run(self, until: Any = None) -> None:
         """Let time pass until `stop`, or until nothing more will happen."""
-        self._env.run(until=self._end)
+        assert until is None
+        calls = self._calls
+        while calls and not self._is_over:
+            at_ns, _, _, moment = heappop(calls)
+            call = moment.call
+            if call is not None:
+                moment.call = None
+                self._now = self.now_ns = at_ns
+                call(*moment.args)
 
     def stop(self) -> None:
-        """End the run at this moment."""
-        if not self._end.triggered:
-            self._end.succeed()
+        """End the run at this moment, behind what is to be done in it already."""
+        self.after(0, self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
 
 
 class Lane:
@@ -130,7 +133,7 @@ class Places:
             self._free -= 1
             call(*args)
             return None
-        moment = Moment(self._agenda, 0, call, args)
+        moment = Moment(call, args)
         self._line.append(moment)
         return moment
 

@@ -72,9 +72,10 @@ class Merge(NamedTuple):
 
 def merge(a: Stored, b: Stored, rank: Rank) -> Merge:
     """Say which of two outcomes of one id stands."""
-    first, second = sorted((a, b), key=lambda stored: order_of(stored, rank))
-    if order_of(first, rank) == order_of(second, rank):
-        return Merge(first, second, SAME)
+    order_a, order_b = order_of(a, rank), order_of(b, rank)
+    if order_a == order_b:
+        return Merge(a, b, SAME)
+    first, second = (a, b) if order_a < order_b else (b, a)
     kind = DUPLICATE if first.content == second.content else DISPLACED
     return Merge(first, second, kind)
 

@@ -171,9 +171,7 @@ class _Tail:
         return tail
 
     def clone(self) -> _Tail:
-        return _Tail(
-            self.header, self.offset, self.frames, copy.deepcopy(self.root), self.hash.copy()
-        )
+        return _Tail(self.header, self.offset, self.frames, copy.copy(self.root), self.hash.copy())
 
     def add(self, frames: list[Frame], data: bytes) -> None:
         for frame in frames:

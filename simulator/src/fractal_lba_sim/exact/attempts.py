@@ -7,11 +7,11 @@ carrying out is simulated.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fractal_lba.endpoints import FailoverPolicy
-from fractal_lba.retry import QUOTA_FULL, Result, RetryPolicy, Stop, plan
+from fractal_lba.retry import FIRST_SUCCESS_GAIN, QUOTA_FULL, Result, RetryPolicy, Stop, plan
 
 from ..waiting import NS_PER_MS
 from .net import Failure
@@ -19,6 +19,11 @@ from .network import CLIENT
 
 if TYPE_CHECKING:
     from .client import Client
+
+
+@lru_cache(maxsize=1_024)
+def _result(status: int, retry_after_ms: int | None) -> Result:
+    return Result(status=status, retry_after_ms=retry_after_ms)
 
 
 class Rules(NamedTuple):
@@ -84,9 +89,9 @@ class Attempts:
             result = Result(code=answer.code, sent=answer.sent)
         else:
             client.hear(answer)
-            result = Result(status=answer.status, retry_after_ms=answer.retry_after_ms)
+            result = _result(answer.status, answer.retry_after_ms)
         if result.succeeded and self._attempt == 1 and client.took_well(self._sender):
-            client.quota = min(client.quota + 1, QUOTA_FULL)
+            client.quota = min(client.quota + FIRST_SUCCESS_GAIN, QUOTA_FULL)
             self._done(answer, result)
             return
         self._follow(answer, result)

@@ -50,6 +50,10 @@ class Client(Outbox):
         self.quota = QUOTA_FULL
         self.watching = False
         """Whether canaries are asked for; before, they are made."""
+        self._seen: Fleet | None = None
+        self._is_calm: list[bool] = []
+        """Of the fleet that was seen last: endpoints that are up and not asked for their health."""
+        self._has_probes = False
         self._places = Places(world.agenda, CALLS_MAX)
         self._probing: dict[int, None] = {}
 
@@ -152,9 +156,29 @@ class Client(Outbox):
     # --- endpoints
 
     def took_well(self, sender: int) -> bool:
-        """Tell whether a success changes nothing that is known of the endpoints."""
+        """Tell whether a success changes nothing that is known of the endpoints.
+
+        Unless the client is at home and always was, the SDK draws a chance for its timers first.
+        """
         fleet = self.fleet
-        return fleet.states[sender] == PRISTINE and fleet.current == fleet.home
+        if fleet is not self._seen:
+            self._look_at(fleet)
+        if not self._is_calm[sender]:
+            return False
+        if fleet.current != fleet.home or fleet.states[sender] != PRISTINE:
+            self.chance.random()
+        return True
+
+    def _look_at(self, fleet: Fleet) -> None:
+        self._seen = fleet
+        self._is_calm = [
+            not state.failures
+            and not state.down
+            and state.probe_at_ms is None
+            and (index != fleet.home or fleet.current == index)
+            for index, state in enumerate(fleet.states)
+        ]
+        self._has_probes = fleet.next_probe_ms is not None
 
     def moved(self, fleet: Fleet) -> None:
         """Take in what is known of the endpoints now."""
@@ -164,7 +188,10 @@ class Client(Outbox):
 
     def probe_what_is_due(self) -> None:
         """Ask the endpoints whose probes are due for their health."""
-        if self.fleet.next_probe_ms is None:
+        fleet = self.fleet
+        if fleet is not self._seen:
+            self._look_at(fleet)
+        if not self._has_probes:
             return
         for index in self.fleet.probes_due(self.now_ms()):
             if index not in self._probing:

@@ -29,11 +29,11 @@ class Clock:
 
     def wall_ns(self) -> int:
         """Give Unix time as this machine shows it."""
-        steady_ns = self.steady_ns()
         off_ns = self._offset_ns
         if off_ns or self._drift_ppm:
             self.readings_off += 1
-        return START_NS + steady_ns + off_ns
+            return START_NS + self.steady_ns() + off_ns
+        return START_NS + self._agenda.now_ns + self._gained_ns
 
     def steady_ns(self) -> int:
         """Give the time since the start as this machine counts it; it is never set."""

@@ -146,16 +146,17 @@ def write_census(world: World, name: str, code: str, index: Index) -> None:
     trace.write("census", census=name, region=code, keys=len(index.standing))
     for key in sorted(index.standing):
         stored = index.standing[key]
+        content, others = stored.content, index.others(key)
         trace.write(
             "held", census=name, region=code, key=f"{key[0]}/{key[1]}", frame=frame_name(stored),
-            content=stored.content[:16],
+            content=content[:16],
             outcome=digest16(stored.outcome) if stored.outcome else None,
             placement=stored.origin.placement,
             overridden=[
                 {
                     "frame": frame_name(other), "content": other.content[:16],
-                    "kind": "duplicate" if other.content == stored.content else "displaced",
+                    "kind": "duplicate" if other.content == content else "displaced",
                 }
-                for other in index.others(key)
-            ],
+                for other in others
+            ] if others else [],
         )  # fmt: skip

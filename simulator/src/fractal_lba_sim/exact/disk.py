@@ -67,9 +67,12 @@ class Disk:
         if self.full:
             self.counts["refused_writes"] += 1
             raise OSError(errno.ENOSPC, "no space left on device")
-        file = self.files.setdefault(name, File())
-        del file.data[offset:]
-        file.synced = min(file.synced, offset)
+        file = self.files.get(name)
+        if file is None:
+            file = self.files[name] = File()
+        if offset != len(file.data):
+            del file.data[offset:]
+            file.synced = min(file.synced, offset)
         file.data += data
         if self.on_write is not None:
             self.on_write()

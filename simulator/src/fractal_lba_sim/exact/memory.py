@@ -12,21 +12,24 @@ from functools import lru_cache
 from typing import Any, Final
 
 from fractal_lba import canonical, ids, sign
+from fractal_lba.sign import Ed25519Signer
 from fractal_lba_server.contract import record_shape
+from fractal_lba_server.core import facts, replication, segment
 from fractal_lba_server.core import verify as verifying
+from fractal_lba_server.core.first_write import Origin, Stored
 from fractal_lba_server.core.policy import Policy
 
 KNOWN_MAX: Final = 1 << 16
 """Records remembered; beyond it all are forgotten."""
 
 
-class _Known:
-    """What is known of one parsed record; it holds the record, so that its id stays its own."""
+class _Known(dict[str, Any]):
+    """A parsed record, and what is known of it."""
 
-    __slots__ = ("canonical", "is_checked", "record", "verdicts")
+    __slots__ = ("canonical", "is_checked", "verdicts")
 
-    def __init__(self, record: Any) -> None:
-        self.record = record
+    def __init__(self, record: dict[str, Any]) -> None:
+        super().__init__(record)
         self.canonical: canonical.Canonical | None = None
         self.is_checked = False
         self.verdicts: dict[str, verifying.Verdict] = {}
@@ -36,58 +39,180 @@ class Memory:
     """What one process remembers of records."""
 
     def __init__(self) -> None:
-        self._parsed: dict[bytes, Any] = {}
-        self._known: dict[int, _Known] = {}
+        self._parsed: dict[bytes, _Known] = {}
         self._check = record_shape().check
 
     def parse(self, body: bytes, *args: Any, **more: Any) -> Any:
         """Parse bytes, or give what they were parsed to."""
         record = self._parsed.get(body)
         if record is None or args or more:
-            record = canonical.parse(body, *args, **more)
             if len(self._parsed) >= KNOWN_MAX:
                 self._parsed.clear()
-                self._known.clear()
+            record = _Known(canonical.parse(body, *args, **more))
             self._parsed[body] = record
-            self._known[id(record)] = _Known(record)
         return record
-
-    def _of(self, record: Any) -> _Known | None:
-        known = self._known.get(id(record))
-        return known if known is not None and known.record is record else None
 
     def canonical_of(self, record: Any) -> canonical.Canonical:
         """Give the canonical form of a record."""
-        known = self._of(record)
-        if known is None:
+        if type(record) is not _Known:
             return canonical.canonicalize(record)
-        if known.canonical is None:
-            known.canonical = canonical.canonicalize(record)
-        return known.canonical
+        if record.canonical is None:
+            record.canonical = canonical.canonicalize(record)
+        return record.canonical
 
     def check(self, record: Mapping[str, Any]) -> None:
         """Judge the shape of a record."""
-        known = self._of(record)
-        if known is not None and known.is_checked:
-            return
-        self._check(record)
-        if known is not None:
-            known.is_checked = True
+        if type(record) is not _Known:
+            self._check(record)
+        elif not record.is_checked:
+            self._check(dict(record))
+            record.is_checked = True
 
     def verify(
         self, record: Mapping[str, Any], nanos: Mapping[str, int], policy: Policy
     ) -> verifying.Verdict:
         """Verify a record under a policy."""
-        known = self._of(record)
-        if known is None:
+        if type(record) is not _Known:
             return verifying.verify(record, nanos, policy)
-        verdict = known.verdicts.get(policy.version)
+        verdict = record.verdicts.get(policy.version)
         if verdict is None:
-            verdict = known.verdicts[policy.version] = verifying.verify(record, nanos, policy)
+            verdict = record.verdicts[policy.version] = verifying.verify(record, nanos, policy)
         return verdict
 
 
+class RegionKey(Ed25519Signer):
+    """A key of a region, which remembers what it signed: that holds, and need not be computed."""
+
+    __slots__ = ("_made", "_public")
+
+    def __init__(self, seed: bytes, *, kid: str) -> None:
+        super().__init__(seed, kid=kid)
+        self._public = super().public_key
+        self._made: dict[bytes, bytes] = {}
+
+    @property
+    def public_key(self) -> bytes:
+        """Give the 32 bytes by which others know it."""
+        return self._public
+
+    def sign(self, digest: bytes) -> bytes:
+        """Sign; what was signed before has the same signature."""
+        made = self._made.get(digest)
+        if made is None:
+            if len(self._made) >= KNOWN_MAX:
+                self._made.clear()
+            made = self._made[digest] = super().sign(digest)
+            if len(_SIGNED) >= KNOWN_MAX:
+                _SIGNED.clear()
+            _SIGNED[made] = (self._public, digest)
+        return made
+
+
+_SIGNED: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+"""By signature: the public half of the key that made it here, and of what."""
+
+
+def signature_holds(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Check a region's signature, unless it was made here with this key, of this message."""
+    if _SIGNED.get(signature) == (public_key, message):
+        return True
+    return replication.signature_holds(public_key, message, signature)
+
+
+batch_message: Callable[..., bytes] = lru_cache(maxsize=256)(replication.batch_message)
+"""What a region signs of a batch: its sender and every one who takes it write the same."""
+
+_frames: dict[bytes, dict[int, segment.Frame]] = {}
+"""By bytes of a batch: its frames, by where they begin."""
+
+BATCHES_MAX: Final = 256
+"""Batches whose frames are remembered, from the file that they are read from to the mirror."""
+
+
+def read_frame(data: bytes, offset: int) -> segment.Frame:
+    """Read a frame of a batch, or give what was read there before; raises SegmentError."""
+    known = _frames.get(data)
+    if known is None:
+        if len(_frames) >= BATCHES_MAX:
+            _frames.clear()
+        known = _frames[data] = {}
+    frame = known.get(offset)
+    if frame is None:
+        frame = known[offset] = segment.read_frame(data, offset)
+    return frame
+
+
+def know_frames(data: bytes, frames: dict[int, segment.Frame]) -> None:
+    """Remember the frames of a batch, by where they begin in it."""
+    if len(_frames) >= BATCHES_MAX:
+        _frames.clear()
+    _frames[data] = frames
+
+
+class Written:
+    """What frames say beside their records, as their writer gave it.
+
+    Reading gives what was written. That is not taken on trust: of every sort of frame the first
+    one is read, and held against what is remembered.
+    """
+
+    def __init__(self) -> None:
+        self._outcomes: dict[tuple[Any, ...], bytes] = {}
+        self._ids: dict[bytes, str] = {}
+        self._facts: dict[bytes, tuple[Any, ...]] = {}
+        self._proved: set[tuple[Any, ...]] = set()
+
+    def outcome_bytes(
+        self, verdict: verifying.Verdict, *, pcs_id: str, policy_version: str, region: str, hlc: str
+    ) -> bytes:
+        """Write an outcome, or give what was written for the same."""
+        name = (verdict, pcs_id, policy_version, region, hlc)
+        outcome = self._outcomes.get(name)
+        if outcome is None:
+            if len(self._outcomes) >= KNOWN_MAX:
+                self._outcomes.clear()
+                self._ids.clear()
+                self._facts.clear()
+            outcome = self._outcomes[name] = verifying.outcome_bytes(
+                verdict, pcs_id=pcs_id, policy_version=policy_version, region=region, hlc=hlc
+            )
+            self._ids[outcome] = pcs_id
+        return outcome
+
+    def write_facts(
+        self, *, content: str, kid: str, outcome: bytes, policy_version: str, sig_v: int,
+        status: int, tenant: str,
+    ) -> bytes:  # fmt: skip
+        """Write the facts of a frame."""
+        meta = facts.write_facts(
+            content=content, kid=kid, outcome=outcome, policy_version=policy_version, sig_v=sig_v,
+            status=status, tenant=tenant,
+        )  # fmt: skip
+        pcs_id = self._ids.get(outcome)
+        if pcs_id is not None:
+            sort = (kid, sig_v, policy_version, status, tenant)
+            self._facts[meta] = (sort, content, outcome, (tenant, pcs_id))
+        return meta
+
+    def read_facts(self, frame: segment.Frame, origin: Origin) -> facts.Facts:
+        """Read the facts of a frame; raises ValueError if they are not facts."""
+        known = self._facts.get(frame.meta)
+        if known is None:
+            return facts.read_facts(frame, origin)
+        sort, content, outcome, key = known
+        kid, sig_v, policy_version, status, _ = sort
+        stored = Stored(frame.seq, content, status, outcome, origin, frame.hlc)
+        found = facts.Facts(key, stored, kid, sig_v, policy_version)
+        if sort in self._proved:
+            return found
+        read = facts.read_facts(frame, origin)
+        if read == found:
+            self._proved.add(sort)
+        return read
+
+
 MEMORY: Final = Memory()
+WRITTEN: Final = Written()
 _CORE: Final = "fractal_lba_server.core"
 _check_signature: Callable[..., Any] = lru_cache(maxsize=KNOWN_MAX)(sign.check_signature)
 _derive_pcs_id: Callable[..., Any] = lru_cache(maxsize=KNOWN_MAX)(ids.derive_pcs_id)
@@ -101,6 +226,14 @@ RULES: Final[Mapping[str, Any]] = {
         ("verify", MEMORY.verify),
         ("check_signature", _check_signature),
         ("derive_pcs_id", _derive_pcs_id),
+        ("outcome_bytes", WRITTEN.outcome_bytes),
     )
+} | {
+    f"{_CORE}.ingest:write_facts": WRITTEN.write_facts,
+    f"{_CORE}.replay:read_facts": WRITTEN.read_facts,
+    f"{_CORE}.receiver:signature_holds": signature_holds,
+    f"{_CORE}.receiver:read_frame": read_frame,
+    f"{_CORE}.receiver:batch_message": batch_message,
+    f"{_CORE}.verify:number_text": lru_cache(maxsize=KNOWN_MAX)(canonical.number_text),
 }
 """What stands in the place of the pure functions of the core while a world runs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..waiting import Agenda, Life
@@ -25,6 +26,8 @@ class Failure(NamedTuple):
     code: str
     sent: bool
 
+
+LATE: Final = Failure("attempt_timeout", sent=True)
 
 Reply = Callable[[Any, int], None]
 Serve = Callable[[Any, Reply], object]
@@ -55,14 +58,24 @@ class End:
 class _Exchange:
     """One exchange under way."""
 
-    __slots__ = ("_done", "_life", "_on_way", "is_over", "timer")
+    __slots__ = ("_done", "_life", "_net", "_on_way", "_serve", "_ways", "is_over", "timer")
 
-    def __init__(self, done: Done, life: Life, on_way: dict[_Exchange, None]) -> None:
+    def __init__(
+        self, net: Net, ways: tuple[str, str], serve: Serve, done: Done, life: Life,
+        on_way: dict[_Exchange, None],
+    ) -> None:  # fmt: skip
+        self._net = net
+        self._ways = ways
+        self._serve = serve
         self._done = done
         self._life = life
         self._on_way = on_way
         self.is_over = False
         self.timer: Any = None
+
+    def arrived(self) -> None:
+        """Take note that the request is there."""
+        self._net.serve(*self._ways, self._serve, self)
 
     def finish(self, value: Any) -> None:
         if not self.is_over:
@@ -92,16 +105,17 @@ class Net:
         timeout_ns: int, life: Life | None = None,
     ) -> None:  # fmt: skip
         """Have `serve` called at the target; `done` hears its answer, or a Failure."""
-        on_way = self._asked.setdefault((source, target), {})
-        exchange = _Exchange(done, life or self.always, on_way)
+        ways = (source, target)
+        on_way = self._asked.get(ways)
+        if on_way is None:
+            on_way = self._asked[ways] = {}
+        exchange = _Exchange(self, ways, serve, done, life or self.always, on_way)
         on_way[exchange] = None
-        late = Failure("attempt_timeout", sent=True)
-        exchange.timer = self.agenda.after(timeout_ns, exchange.finish, late)
-        self.links[source, target].send(
-            size + REQUEST_BYTES, lambda: self._arrived(source, target, serve, exchange)
-        )
+        exchange.timer = self.agenda.after(timeout_ns, exchange.finish, LATE)
+        self.links[ways].send(size + REQUEST_BYTES, exchange.arrived)
 
-    def _arrived(self, source: str, target: str, serve: Serve, exchange: _Exchange) -> None:
+    def serve(self, source: str, target: str, serve: Serve, exchange: _Exchange) -> None:
+        """Have a request that has come served there, unless nobody serves."""
         end = self.ends[target]
         if end.vanished:
             end.swallowed += 1
@@ -111,7 +125,7 @@ class Net:
         if end.program is None or is_refused:
             end.refused += is_refused
             failure = Failure("connect_failed", sent=False)
-            back.send(REQUEST_BYTES, lambda: exchange.finish(failure))
+            back.send(REQUEST_BYTES, partial(exchange.finish, failure))
             return
         program = end.program
         life: Life = program.life
@@ -121,7 +135,7 @@ class Net:
         def reply(value: Any, size: int) -> None:
             waiting.pop(exchange, None)
             if not life.ended:
-                back.send(size + REQUEST_BYTES, lambda: exchange.finish(value))
+                back.send(size + REQUEST_BYTES, partial(exchange.finish, value))
 
         life.run(serve, program, reply)
 
@@ -130,7 +144,7 @@ class Net:
         for exchange, source in self._open.pop(id(life), {}).items():
             if not silent:
                 failure = Failure("connection_lost", sent=True)
-                self.links[code, source].send(0, _finisher(exchange, failure))
+                self.links[code, source].send(0, partial(exchange.finish, failure))
 
     def reset(self, a: str, b: str) -> None:
         """End every connection between two ends, and tell those who waited on one."""
@@ -139,7 +153,3 @@ class Net:
             self.links[pair].reset()
             for exchange in self._asked.pop(pair, {}):
                 self.agenda.after(NEAR_NS, exchange.finish, failure)
-
-
-def _finisher(exchange: _Exchange, failure: Failure) -> Callable[[], None]:
-    return lambda: exchange.finish(failure)

@@ -78,10 +78,13 @@ class Link:
         self._forward(size, arrive)
 
     def _forward(self, size: int, arrive: Arrive) -> None:
-        if not self._faults and not self.base.loss:
-            self._agenda.after(self._late_ns(size), self._arrived, size, self._connections, arrive)
+        base = self.base
+        if not self._faults and not base.loss:
+            is_even = not base.jitter_ns and not base.bandwidth_bytes_per_s
+            late_ns = max(NEAR_NS, base.delay_ns) if is_even else self._late_ns(size)
+            self._agenda.after(late_ns, self._arrived, size, self._connections, arrive)
             return
-        loss = self.base.loss
+        loss = base.loss
         reorder = duplicate = 0.0
         for way in self._faults.values():
             loss, reorder = max(loss, way.loss), max(reorder, way.reorder)

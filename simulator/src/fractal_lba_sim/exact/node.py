@@ -14,7 +14,6 @@ from fractal_lba.errors import SignatureError
 from fractal_lba.sign import check_signature
 from fractal_lba_server.contract import error_codes
 from fractal_lba_server.core import ingest
-from fractal_lba_server.core.facts import read_facts
 from fractal_lba_server.core.first_write import Apply, Key, Stored
 from fractal_lba_server.core.ingest import Ingest
 from fractal_lba_server.core.ingest_events import (
@@ -48,7 +47,7 @@ from fractal_lba_server.core.tenants import OPEN_PLACEMENT
 from ..waiting import NS_PER_MS, Lane, Life
 from .boot import own_fence
 from .index import Index
-from .memory import MEMORY
+from .memory import MEMORY, WRITTEN
 from .segments import CorruptError, grown
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ class Node:
         index = self.index
         after = index.applied_seq(region, placement)
         for origin, frame in segments.frames(region, placement, after):
-            facts = read_facts(frame, origin)
+            facts = WRITTEN.read_facts(frame, origin)
             standing = index.lookup(facts.key)
             resolve = ingest.resolve  # type: ignore[attr-defined]  # the rule that the machine has
             row = resolve(facts.key, facts.stored, facts.kid, standing, self.world.rank)
@@ -340,7 +339,7 @@ class Node:
 
     def _watermark(self, placement: str) -> tuple[str, str, int, int] | None:
         stream = self.stream(placement)
-        if stream is None or stream.watermark() is None:
+        if stream is None or not stream.levels.replicated:
             return None
         return (*stream.origin, stream.levels.replicated)
 

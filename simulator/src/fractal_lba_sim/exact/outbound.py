@@ -22,12 +22,12 @@ from fractal_lba_server.core.replication import (
     SetTimer,
     TailGrown,
     TimerFired,
-    batch_message,
 )
 from fractal_lba_server.core.segment import SegmentError
 
 from ..waiting import NS_PER_S
 from .inbound import Batch, Holding
+from .memory import batch_message
 from .net import Failure
 from .segments import Segments
 

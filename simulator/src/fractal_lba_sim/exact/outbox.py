@@ -60,11 +60,11 @@ class Letter:
     minted: Minted
     generation: int = 1
     canary: bool = False
+    id: str = ""
+    """Its name in the outbox."""
 
-    @property
-    def id(self) -> str:
-        """Name it as the outbox does."""
-        return f"{self.number:016x}"
+    def __post_init__(self) -> None:
+        self.id = f"{self.number:016x}"
 
 
 class Outbox:
@@ -83,6 +83,7 @@ class Outbox:
         self._schedule = Schedule(width_max=OUTBOX_WIDTH)
         self._scheduled: set[str] = set()
         self._held = Held()
+        self._heard: tuple[str, str, int, int] | None = None
         self._wake: Any = None
         self._asking: Any = None
         self._flush_until_ns: int | None = None
@@ -109,8 +110,10 @@ class Outbox:
 
     def hear(self, answer: Heard) -> None:
         """Hear how far a region is replicated."""
-        if answer.watermark is not None and len(self._held):
-            moved = self._held.hear(Position(*answer.watermark))
+        watermark = answer.watermark
+        if watermark is not None and watermark != self._heard and len(self._held):
+            self._heard = watermark  # a second time it says nothing
+            moved = self._held.hear(Position(*watermark))
             self._let_go(moved.released, moved.again)
 
     def _let_go(self, released: tuple[str, ...], again: tuple[str, ...]) -> None:

@@ -9,9 +9,10 @@ from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from fractal_lba.canonical import NOT_CONTENT, canonicalize, jcs
 from fractal_lba.estimate import estimate
 from fractal_lba.ids import derive_pcs_id
-from fractal_lba.sign import HmacSigner, sign
+from fractal_lba.sign import HmacSigner, SignedRecord, sign, signature_text
 from fractal_lba_server.core.first_write import Key
 
 SCALES: Final = [2, 4, 8, 16, 32]
@@ -89,6 +90,55 @@ def unsigned(name: str, variant: int) -> dict[str, Any]:
     }
 
 
+class Mould:
+    """Signed records of one kind; they differ in what hangs on their names alone.
+
+    The SDK signs the first. Each further one is its text with other digests in the same places,
+    and is signed by the SDK's signer; a second record of the SDK is held against it.
+    """
+
+    def __init__(self, tenant: str, variant: int, generation: int, *, forged: bool) -> None:
+        self._tenant = tenant
+        self._variant = variant
+        self._signer = _signer(tenant, generation, forged)
+        first = self._signed("")
+        record = dict(first.record)
+        self._first = (record["merkle_root"].encode(), first.pcs_id.encode())
+        canonical = canonicalize(record)
+        self._payload, self._body = canonical.payload, canonical.body.encode()
+        self._sent, self._sig = first.body, record.pop("sig").encode()
+        self._said = jcs(record)
+        said = {name: value for name, value in record.items() if name not in NOT_CONTENT}
+        self._content = jcs(said)
+        other = self._signed("other")
+        if self.cast("other") != (other.body, other.pcs_id, other.content):
+            raise AssertionError("a mould gives another record than the SDK")
+
+    def _signed(self, name: str) -> SignedRecord:
+        record = unsigned(name, self._variant)
+        return sign(record, self._signer, sig_version=2, tenant=self._tenant)
+
+    def cast(self, name: str) -> tuple[bytes, str, str]:
+        """Give the bytes of a record, its id and its content digest."""
+        root = sha256(name.encode()).hexdigest()
+        pcs_id = derive_pcs_id(root, 1, SHARD_ID)
+        names = (root.encode(), pcs_id.encode())
+        body = sha256(self._named(self._said, names)).hexdigest().encode()
+        payload = self._named(self._payload, names).replace(self._body, body, 1)
+        sig = signature_text(self._signer.sign(sha256(payload).digest())).encode()
+        sent = self._named(self._sent, names).replace(self._sig, sig, 1)
+        return sent, pcs_id, sha256(self._named(self._content, names)).hexdigest()
+
+    def _named(self, text: bytes, names: tuple[bytes, bytes]) -> bytes:
+        root, pcs_id = self._first
+        return text.replace(root, names[0], 1).replace(pcs_id, names[1], 1)
+
+
+@cache
+def _mould(tenant: str, variant: int, generation: int, forged: bool) -> Mould:
+    return Mould(tenant, variant, generation, forged=forged)
+
+
 @lru_cache(maxsize=MINTED_MAX)
 def mint(
     tenant: str,
@@ -98,7 +148,5 @@ def mint(
     forged: bool = False,  # noqa: FBT002 - a cache tells apart what is given by place
 ) -> Minted:
     """Sign a record with a tenant's key, or with one that is not the tenant's."""
-    signed = sign(
-        unsigned(name, variant), _signer(tenant, generation, forged), sig_version=2, tenant=tenant
-    )
-    return Minted(signed.body, (tenant, signed.pcs_id), signed.content, name, variant)
+    body, pcs_id, content = _mould(tenant, variant, generation, forged).cast(name)
+    return Minted(body, (tenant, pcs_id), content, name, variant)

@@ -6,9 +6,10 @@ that is damaged elsewhere is not taken up at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fractal_lba_server.core.first_write import Origin
 from fractal_lba_server.core.receiver import Held
@@ -27,6 +28,12 @@ from fractal_lba_server.core.segment import (
 )
 
 from .disk import Disk, File
+from .memory import know_frames
+
+SCANS_MAX: Final = 16
+"""Files whose frames are remembered: a start reads each file several times."""
+
+scan_of: Callable[[bytes], Scan] = lru_cache(maxsize=SCANS_MAX)(scan)
 
 
 class CorruptError(Exception):
@@ -50,7 +57,7 @@ class Segments:
 
     def file(self, first_seq: int) -> File:
         """Give a file. Raises SegmentError if there is none."""
-        file = self.disk.files.get(self.name(first_seq))
+        file = self.disk.files.get(f"{self.folder}/{first_seq:016d}")
         if file is None:
             raise SegmentError(f"number {first_seq} begins no segment here", 0)
         return file
@@ -98,7 +105,7 @@ class Segments:
 
     def _scanned(self, first: int, file: File) -> Scan | None:
         try:
-            found = scan(bytes(file.data))
+            found = scan_of(bytes(file.data))
         except SegmentError:
             if len(file.data) > HEADER_BYTES:
                 raise CorruptError(f"{self.name(first)}: the header is damaged") from None
@@ -120,7 +127,7 @@ class Segments:
             data = bytes(self.file(first).data)
             if len(data) <= HEADER_BYTES:
                 continue
-            found = scan(data)
+            found = scan_of(data)
             if found.frames and found.frames[-1].seq <= after:
                 continue
             origin = Origin(region, placement, read_header(data).region_epoch)
@@ -157,22 +164,26 @@ class Segments:
         """
         first_seq, offset = place
         data = bytes(self.file(first_seq).data[offset : offset + min(until - offset, limit)])
-        at, count = 0, 0
+        at = 0
+        found: dict[int, Frame] = {}
         if offset == 0:
             read_header(data)
             at = HEADER_BYTES
-        while at < len(data) and count < BATCH_FRAMES_MAX:
+        while at < len(data) and len(found) < BATCH_FRAMES_MAX:
             try:
                 frame = read_frame(data, at)
             except SegmentError:
-                if offset + len(data) < until and count:
+                if offset + len(data) < until and found:
                     break  # the limit cuts this frame; it goes with the next batch
                 if offset + at + FOOTER_BYTES != until or len(data) - at != FOOTER_BYTES:
                     raise
                 at = len(data)
                 break
-            at, count = frame.end, count + 1
-        return data[:at]
+            found[at] = frame
+            at = frame.end
+        body = data[:at]
+        know_frames(body, found)
+        return body
 
     def part(self, held: Mark, place: tuple[int, int], limit: int) -> bytes:
         """Give whole frames of what is durable, for another region's copy."""
@@ -197,7 +208,7 @@ def grown(segments: Segments) -> Grown:
     rows = []
     for first in segments.firsts():
         file = segments.file(first)
-        found = scan(bytes(file.data))
+        found = scan_of(bytes(file.data))
         if found.frames:
             rows.append((first, len(file.data), found.frames[-1].seq, file.sealed))
     return Grown(tuple(rows))

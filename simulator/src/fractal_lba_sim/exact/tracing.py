@@ -41,8 +41,9 @@ class TraceWriter:
     def write(self, event: str, *, at_ns: int | None = None, **members: Any) -> None:
         """Write one event; what is None is left out."""
         at_ns = self.agenda.now_ns if at_ns is None else at_ns
-        given = {name: value for name, value in members.items() if value is not None}
-        self.lines.append({"event": event, "at_ns": at_ns, **given})
+        if None in members.values():
+            members = {name: value for name, value in members.items() if value is not None}
+        self.lines.append({"event": event, "at_ns": at_ns, **members})
 
     def note(self, said: str) -> None:
         """Write what a reader may want to know."""

@@ -13,7 +13,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
-from fractal_lba.sign import Ed25519Signer
 from fractal_lba_server.core.health import ProbeRule
 from fractal_lba_server.core.ingest import Settings
 from fractal_lba_server.core.lease import Terms
@@ -35,6 +34,7 @@ from .comparing import END, write_census
 from .directory import directory_of_tenants
 from .fault_kinds import KINDS
 from .load import Load, client_rows
+from .memory import RegionKey
 from .names import Names
 from .net import End, Net
 from .network import ARBITER, CLIENT, Link, Way
@@ -113,6 +113,7 @@ class World:
     def _read_settings(self) -> None:
         topology = self.part("topology")
         self.codes = [row["code"] for row in topology["regions"]]
+        self._ranks = {code: rank for rank, code in enumerate(self.codes)}
         given = topology.get("placements") or {
             OPEN_PLACEMENT: {"regions": self.codes, "topology": "active-active"}
         }
@@ -128,6 +129,8 @@ class World:
         self.terms = Terms(*(round(lease[name] * 1_000) for name in LEASE))
         self.probe = PROBE | dict(self.part("settings", "probe"))
         self.policies = PolicyBook()
+        self._policies: dict[str, Policy] = {}
+        """By version: what was found in the book, which loses none."""
         self.tenants = list(self.part("load").get("tenants", [{"id": TENANT}]))
         self.generations: dict[str, tuple[int, bool]] = {}
         """By client: the generation of its key, and whether it is a wrong one."""
@@ -147,7 +150,7 @@ class World:
 
     def rank(self, code: str) -> int:
         """Give the rank of a region."""
-        return self.codes.index(code)
+        return self._ranks[code]
 
     def placements_of(self, code: str) -> list[tuple[str, Placement]]:
         """Give the placements that a region holds."""
@@ -177,13 +180,19 @@ class World:
 
     def policy(self, version: str) -> Policy | None:
         """Give a policy by its version."""
-        return next((one for one in self.policies.policies() if one.version == version), None)
+        known = self._policies.get(version)
+        if known is None:
+            found = (one for one in self.policies.policies() if one.version == version)
+            known = next(found, None)
+            if known is not None:
+                self._policies[version] = known
+        return known
 
     def key_in_use(self, client: str) -> tuple[int, bool]:
         """Give the generation of the key with which a client signs, and whether it is wrong."""
         return self.generations.get(client, (1, False))
 
-    def key_of(self, code: str) -> Ed25519Signer:
+    def key_of(self, code: str) -> RegionKey:
         """Give the key of a region."""
         return region_key(code)
 
@@ -422,14 +431,14 @@ def _records(document: Mapping[str, Any]) -> float:
     return float(load["rate_per_s"] * seconds * scale)
 
 
-_KEYS: dict[str, Ed25519Signer] = {}
+_KEYS: dict[str, RegionKey] = {}
 
 
-def region_key(code: str) -> Ed25519Signer:
+def region_key(code: str) -> RegionKey:
     """Make the key of a region; it protects nothing but a simulation."""
     if code not in _KEYS:
         seed = sha256(f"simulated/region/{code}".encode()).digest()
-        _KEYS[code] = Ed25519Signer(seed, kid=code)
+        _KEYS[code] = RegionKey(seed, kid=code)
     return _KEYS[code]
 
 
