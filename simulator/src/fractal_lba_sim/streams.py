@@ -28,7 +28,7 @@ class Streams:
         """Give the stream of a name, such as `("link", "euw", "use", "loss")`."""
         key = SEPARATOR.join(name)
         if key not in self._streams:
-            self._streams[key] = Random(self._seed_of(key))  # noqa: S311 - keeps no secret
+            self._streams[key] = Random(self._seed_of(key))
         return self._streams[key]
 
     def array(self, *name: str) -> np.random.Generator:

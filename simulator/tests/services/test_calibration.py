@@ -3,7 +3,8 @@
 One number is fitted, on one kind of drill with its own settings: how long a promotion takes here
 beyond what plan says without it. Then drills with other probes, another lease and another topology
 are predicted, and compared by `acceptance.yaml`, which was written first. A model with another
-probe must not be accepted by the same measurements. Takes about two minutes and prints what it saw.
+probe must not be accepted by the same measurements. It takes about three minutes; -s prints what
+it saw.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fractal_lba_server.judge.check import FAILS, check
 from fractal_lba_server.judge.summary import outcome
 from fractal_lba_sim.compare import Comparison, compare, read_acceptance, read_side
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.long]
 
 ACCEPTANCE = Path(__file__).with_name("acceptance.yaml")
 PLAN_RUNS = 200
