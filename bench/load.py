@@ -15,7 +15,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-
 LOOK_EVERY = 50
 """Requests between two looks whether to end."""
 

@@ -179,8 +179,7 @@ class Drill:
     def _states(self, until_ms: int | None) -> list[tuple[str, str, str, int]]:
         """Give placement, region, digest and count of every region of every placement."""
         found = {
-            code: digests_of(self._state(code), until_ms=until_ms)
-            for code in self.fleet.regions
+            code: digests_of(self._state(code), until_ms=until_ms) for code in self.fleet.regions
         }
         return [
             (name, code, *found[code].get(name, ("empty", 0)))

@@ -107,9 +107,7 @@ class Fleet:
         public = {node: free_port() for node in nodes}
         peers = {code: free_port() for code in codes}
         for node in nodes:
-            self.client_ports[node] = self.links.open(
-                f"client-{node}", f"127.0.0.1:{public[node]}"
-            )
+            self.client_ports[node] = self.links.open(f"client-{node}", f"127.0.0.1:{public[node]}")
         between = {
             (a, b): self.links.open(f"{a}-{b}", f"127.0.0.1:{peers[b]}")
             for a in codes for b in codes if a != b
