@@ -292,6 +292,7 @@ def bench(session: nox.Session) -> None:
     """Speed as ratios within one run; docs/performance.md holds the figures and the machine."""
     install(session, "simulator")
     session.run("python", "-m", "bench", *session.posargs)
+    session.run("python", "-m", "bench.simulate")
 
 
 @nox.session(default=False, name="bench-sdks")
