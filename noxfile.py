@@ -96,12 +96,12 @@ def tests(session: nox.Session) -> None:
     testees(session)  # the demo sends through all three SDKs
     session.run("coverage", "erase", silent=True)
     server = "reference-server/tests"
-    both = ("--numprocesses", "2")  # cores, for tests that wait for nothing
+    both = ("--numprocesses", "2")  # cores, for tests that wait for nothing and no other
     shells = [f"--ignore={server}/{part}" for part in ("core", "drills", "services")]
     require(
         session,
         pytest(session, "spec/tests"),
-        pytest(session, "sdk-python/tests", *both, "-m", "not long", cover="fractal_lba"),
+        pytest(session, "sdk-python/tests", "-m", "not long", cover="fractal_lba"),
         pytest(session, f"{server}/core", *both, "-m", "not long", cover="fractal_lba_server"),
         pytest(session, server, *shells, "-m", "not long"),
         pytest(session, "demo/tests", "--ignore=demo/tests/services"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,3 +29,8 @@ def _tiny_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the small engine under the name tiny."""
     monkeypatch.setitem(engine.ENGINES, "tiny", "tiny_engine")
     monkeypatch.syspath_prepend(str(HERE))
+
+
+# A shell has its background jobs ignore Ctrl-C, and what they start ignores it as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
