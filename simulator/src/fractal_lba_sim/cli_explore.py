@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
-from fractal_lba_server.drill.scenario import DocumentError, ScenarioError
+from fractal_lba_server.drill.scenario import DocumentError, Scenario, ScenarioError
 
+from .command import refuse
 from .explore.assumptions import kinds_of
 from .explore.schedule import Schedule
-from .explore.search import Failure, Player, Tally, first_failure, smallest
+from .explore.search import BudgetOverError, Failure, Player, Tally, first_failure, smallest
 from .explore.swarm import EVENTS_MAX, KINDS, KindError, Swarm
 from .explore.timeline import keys_in, timeline
 from .explore.worlds import WORLDS, world
@@ -23,6 +26,8 @@ from .scenarios import find_scenario
 
 SHRINK_SHARE: Final = 0.5
 """Part of the budget that is kept for making a failing schedule small."""
+
+MOMENT_S: Final = 0.1
 
 BOUND: Final = 3.0
 """What never happened in n runs has a rate below 3/n, with 95 % confidence."""
@@ -61,26 +66,34 @@ def explore(
 ) -> None:  # fmt: skip
     """Break SCENARIO in random ways until a promise fails; then give the smallest way.
 
-    The exit status is 1 if something failed.
+    The exit status is 1 if something failed, 2 for wrong usage.
     """
     try:
-        base = Schedule.of(find_scenario(scenario).document)
+        base = Schedule.of(in_short(scenario).document)
         asked = KINDS if kinds == "all" else tuple((kinds or "").split(",")) if kinds else ()
         swarm = Swarm(kinds=kinds_of(base.document, asked), events_max=events)
     except (DocumentError, ScenarioError, KindError) as error:
-        raise click.ClickException(str(error)) from None
+        refuse(str(error))
     player = Player(engine=world(engine_name), name=engine_name, plants=plant)
     tally, ends_s = Tally(), time.monotonic() + budget
     seeds = _seeds(seed, runs, ends_s - budget * SHRINK_SHARE)
     try:
-        found = first_failure(player, base, swarm, seeds, names=only, tally=tally)
+        with ended_after(budget):
+            found = first_failure(player, base, swarm, seeds, names=only, tally=tally)
+        if tally.cut is not None:
+            click.echo(f"the run of seed {tally.cut} outlasted the budget and was ended")
+        if not tally.runs and tally.refused:
+            refuse(f"no schedule could be played: {tally.why}")
         if found is None:
             _tell_tally(tally, click.echo)
             click.echo(f"no promise failed: {bound(tally.runs)}")
-            return
-        failure = smallest(player, found, names=only, out_of_time=lambda: time.monotonic() > ends_s)
+            raise SystemExit(0 if tally.runs else 1)
+        with ended_after(max(MOMENT_S, ends_s - time.monotonic())):
+            failure = smallest(
+                player, found, names=only, out_of_time=lambda: time.monotonic() > ends_s
+            )
     except ScenarioError as error:
-        raise click.ClickException(str(error)) from None
+        refuse(str(error))
     _tell_tally(tally, click.echo)
     for line in told(failure):
         click.echo(line)
@@ -88,6 +101,30 @@ def explore(
         keep(failure, out)
         click.echo(f"kept in {out}")
     raise SystemExit(1)
+
+
+def in_short(scenario: str) -> Scenario:
+    """Find a scenario, in its short form if it has one: a search plays it many times."""
+    found = find_scenario(scenario)
+    return find_scenario(scenario, short=True) if "short" in found.document else found
+
+
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """Raise BudgetOverError in a run that is still played after so long."""
+
+    def end(*_: object) -> None:
+        raise BudgetOverError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except BudgetOverError:
+        raise click.ClickException("the budget ended before a failure was confirmed") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _seeds(first: int, runs: int | None, until_s: float) -> Iterator[int]:

@@ -10,13 +10,14 @@ import click
 
 from fractal_lba_server.drill.scenario import DocumentError, ScenarioError
 
+from .command import refuse
 from .explore.schedule import Schedule
 from .explore.search import Player
 from .explore.search import replay as play_again
 from .explore.timeline import keys_in, timeline
+from .explore.token import Run, TokenError, is_token, parse_token
 from .explore.worlds import WORLDS, world
 from .scenarios import find_scenario
-from .explore.token import Run, TokenError, is_token, parse_token
 
 HEADER_CHARS_MAX: Final = 1 << 20
 """Longest first line of a trace: it holds the scenario."""
@@ -41,7 +42,7 @@ def replay(
         player = Player(engine=world(run.engine), name=run.engine, plants=run.plants)
         played, said = play_again(player, run)
     except (TokenError, ScenarioError, DocumentError) as error:
-        raise click.ClickException(str(error)) from None
+        refuse(str(error))
     keys = key or keys_in(" ".join(played.failed.values()), played.events)
     for line in timeline(played.events, keys=keys):
         click.echo(line)

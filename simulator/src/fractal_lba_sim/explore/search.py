@@ -42,6 +42,10 @@ SEEDS_TRIED: Final = 8
 """Seeds with which a smaller schedule is tried before it counts as harmless."""
 
 
+class BudgetOverError(Exception):
+    """The time is over in the middle of a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """One run and what the judge says of it."""
@@ -70,9 +74,15 @@ class Tally:
 
     runs: int = 0
     refused: int = 0
+    why: str = ""
+    """Why the first schedule that was refused could not be played."""
+
     idle: int = 0
     blamed: int = 0
     """Failures that come without the plant as well."""
+
+    cut: int | None = None
+    """Seed of the schedule whose run outlasted the time there was."""
 
     events: int = 0
     faults: dict[str, int] = field(default_factory=dict)
@@ -182,9 +192,13 @@ def first_failure(
     for seed in seeds:
         try:
             played = player.play(swarm.draw(base, seed), seed)
-        except ScenarioError:
+        except ScenarioError as error:
             tally.refused += 1
+            tally.why = tally.why or str(error)
             continue
+        except BudgetOverError:
+            tally.cut = seed
+            return None
         tally.count(played)
         if any(not names or name in names for name in played.failed):
             if player.plants and honest.play(played.schedule, seed).failed:
@@ -213,9 +227,11 @@ def smallest(
 
     def fails(schedule: Schedule) -> bool:
         for seed in dict.fromkeys((found.seed, *range(player.tries - 1))):
+            if out_of_time():
+                return False
             try:
                 played = player.play(schedule, seed)
-            except ScenarioError:
+            except (ScenarioError, BudgetOverError):
                 return False
             if name not in played.failed:
                 continue
@@ -226,7 +242,10 @@ def smallest(
         return False
 
     shrinker = Shrinker(fails, runs_max=runs_max, out_of_time=out_of_time)
-    schedule = shrinker.shrink(found.schedule)
+    try:
+        schedule = shrinker.shrink(found.schedule)
+    except BudgetOverError:
+        schedule = min((one.schedule for one in best.values()), key=lambda one: one.size)
     return Failure(found, best[schedule.key], name, player.plants, player.name, shrinker.runs)
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from . import durability, environment, merging, migrations, restoring, roles, shipping, tiers
 from .bases import BASES, base
-from .bug import BUGS, Bug, swarm_of
+from .bug import BUGS, OPEN, Bug, small_start, small_swarm, swarm_of
 
 __all__ = [
-    "BASES", "BUGS", "Bug", "base", "durability", "environment", "merging", "migrations", "restoring", "roles",
-    "shipping", "swarm_of", "tiers",
+    "BASES", "BUGS", "OPEN", "Bug", "base", "durability", "environment", "merging", "migrations",
+    "restoring", "roles", "shipping", "small_start", "small_swarm", "swarm_of", "tiers",
 ]  # fmt: skip

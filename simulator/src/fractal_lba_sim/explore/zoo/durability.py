@@ -60,7 +60,8 @@ class ForgetfulDirectory(Disk):
 
     @property
     def _born(self) -> dict[str, int]:
-        return self.__dict__.setdefault("_born_at", {})  # type: ignore[no-any-return]
+        born: dict[str, int] = self.__dict__.setdefault("_born_at", {})
+        return born
 
     def lose_power(self, *, torn: bool) -> None:
         super().lose_power(torn=torn)

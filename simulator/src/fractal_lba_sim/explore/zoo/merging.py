@@ -137,7 +137,8 @@ class CallsAllReplicated(Ingest):
 
 @bug(
     "replicated-in-word-only", "an answer says replicated when one region alone has the record",
-    hazard="H95", base="pair-loss", kinds=("partition", "disk-lost", "delay"), found_by=("no_loss_at_level",),
+    hazard="H95", base="pair-loss", kinds=("partition", "disk-lost", "delay"),
+    found_by=("no_loss_at_level",),
 )  # fmt: skip
 def replicated_in_word_only(parts: Parts) -> Parts:
     """Put it in."""

@@ -39,7 +39,9 @@ from .shard_world import Shard, Steps, Writer
 
 MOVES: Final = ("migrate", "shard-down", "process-kill", "process-pause")
 FORGETS: Final = ("linearizable", "canary", "digests_equal", "no_loss_end_to_end")
-SLOW_COPY_NS: Final = 60 * NS_PER_MS
+SLOW_COPY_NS: Final = 200 * NS_PER_MS
+"""What a copy that spares the dedup shards waits between two entries."""
+
 SAMPLED: Final = 8
 """One entry of so many is compared."""
 
@@ -203,8 +205,7 @@ def dual_write_stops_before_the_cutover(parts: ShardParts) -> ShardParts:
 
 @shard_bug(
     "rollback-loses-new-writes", "what was written since the cutover is not in the old ring",
-    hazard="H10", base="moving-on", kinds=("migrate",),
-    found_by=FORGETS,
+    hazard="H10", base="moving-back", kinds=("migrate", "process-pause"), found_by=FORGETS,
 )  # fmt: skip
 def rollback_loses_new_writes(parts: ShardParts) -> ShardParts:
     """Put it in."""
@@ -270,7 +271,7 @@ class BlindCopy(ComparesNothing):
         read = [(way[1], self.moving(*way)) for way in self._ways()]
         for target, entries in read:
             for entry in entries:
-                yield SLOW_COPY_NS // 10
+                yield SLOW_COPY_NS
                 yield from self.world.ask(target, partial(_set, entry))
 
 
@@ -344,8 +345,7 @@ class CleansAtOnce(Coordinator):
 
 @shard_bug(
     "cleanup-before-the-window-closes", "entries are deleted while a rollback is still possible",
-    hazard="H13", base="moving-on", kinds=("migrate",),
-    found_by=FORGETS,
+    hazard="H13", base="moving-back", kinds=("migrate", "process-pause"), found_by=FORGETS,
 )  # fmt: skip
 def cleanup_before_the_window_closes(parts: ShardParts) -> ShardParts:
     """Put it in."""

@@ -105,7 +105,7 @@ def _chained(roots: list[str], payload: bytes) -> str:
 
 @plant("anchored-when-durable", kind=PROTOCOL, says="roots are published of what is durable")
 def anchored_when_durable(parts: Parts) -> Parts:
-    """Publish roots as one should; beside the next one, to show that it is the moment that counts."""
+    """Publish roots as one should; beside the next one, it shows that the moment counts."""
     return parts.but(node=Anchors)
 
 

@@ -71,7 +71,7 @@ class ServesForEver(Role):
 
 @bug(
     "old-primary-keeps-serving", "a region writes on although its lease is over",
-    hazard="H94", base="standby", kinds=("cut-off", "promote", "process-pause"),
+    hazard="H94", base="standby-apart", kinds=("cut-off", "promote"),
     found_by=TWO_WRITERS,
 )  # fmt: skip
 def old_primary_keeps_serving(parts: Parts) -> Parts:
@@ -134,7 +134,7 @@ class EveryFollower(Role):
 
 @bug(
     "double-promote", "two operators promote two regions to one epoch",
-    hazard="H39", base="trio-by-hand", kinds=("double-promote", "promote", "cut-off"),
+    hazard="H39", base="trio-split", kinds=("double-promote", "promote", "cut-off"),
     found_by=TWO_WRITERS,
 )  # fmt: skip
 def double_promote(parts: Parts) -> Parts:

@@ -66,7 +66,8 @@ class ExpiresFirst(Tiers):
 
 
 @bug(
-    "demotion-after-expiry", "a payload is to be demoted when its time is over, and is gone by then",
+    "demotion-after-expiry",
+    "a payload is to be demoted when its time is over, and is gone by then",
     hazard="H23", base="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
 )  # fmt: skip
 def demotion_after_expiry(parts: Parts) -> Parts:
@@ -90,7 +91,7 @@ class PointsFirst(Mover):
 
 @bug(
     "move-deletes-before-the-upload", "a payload leaves warm before its upload is confirmed",
-    hazard="H23", base="tiers", kinds=("cold-down", "process-kill"),
+    hazard="H23", base="tiers-served", kinds=("cold-down", "process-kill"),
     found_by=("success_share_min",),
 )  # fmt: skip
 def move_deletes_before_the_upload(parts: Parts) -> Parts:
