@@ -11,14 +11,13 @@ from typing import Final
 
 import click
 
+from .claims.checkout import checkout
 from .claims.page import as_json, lines, page
 from .claims.register import Claim, Topic, claims_of, load_topics
 from .claims.registry import Row, Run, run_checks
 from .command import FAIL, HOLD, refuse, said_plainly
 
 _CHOICE: Final = re.compile(r"C?0*(\d{1,3})(?:-C?0*(\d{1,3}))?", re.IGNORECASE)
-ROOT: Final = Path(__file__).resolve().parents[3]
-"""Of a checkout: where live commands run."""
 
 
 @click.command("check")
@@ -42,7 +41,7 @@ def check(
     """
     with said_plainly():
         topics = load_topics()
-        rows = run_checks(_chosen(claims, topics), Run(quick=quick, live=live, root=ROOT))
+        rows = run_checks(_chosen(claims, topics), Run(quick=quick, live=live, root=checkout()))
         if out is not None:
             out.write_text(page(topics, rows), encoding="utf-8")
     if wants_json:

@@ -24,7 +24,8 @@ from fractal_lba.retry import Result, RetryPolicy, Wait, parse_retry_after, pars
 from fractal_lba.sign import HmacSigner, sign
 
 from .. import formulas as f
-from .golden import FOLDER, vectors
+from .checkout import checkout
+from .golden import vectors
 from .registry import Run, checks
 from .verdicts import (
     CONDITIONAL,
@@ -362,7 +363,7 @@ def _signing(language: str) -> Finding:
 
 def _measured_us(language: str) -> float:
     """Read the row of signatures of version 1 from the committed page."""
-    path = FOLDER.parents[1] / PERFORMANCE
+    path = checkout() / PERFORMANCE
     if not path.is_file():
         message = f"{PERFORMANCE} is not here: run in a checkout"
         raise DisagreementError(message)

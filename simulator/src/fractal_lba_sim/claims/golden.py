@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from .checkout import checkout
 from .verdicts import DisagreementError
-
-FOLDER: Final = Path(__file__).resolve().parents[4] / "golden" / "vectors"
 
 
 @cache
 def vectors(suite: str, name: str) -> list[dict[str, Any]]:
     """Read the cases of a vector file; raises DisagreementError where there is none."""
-    path = FOLDER / suite / f"{name}.json"
+    path = checkout() / "golden" / "vectors" / suite / f"{name}.json"
     if not path.is_file():
         message = f"golden/vectors/{suite}/{name}.json is not here: run in a checkout"
         raise DisagreementError(message)

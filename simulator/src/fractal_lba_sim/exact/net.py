@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..waiting import Agenda, Life
-from .network import NEAR_NS, Link
+from .network import CLIENT, NEAR_NS, Link
 
 ANYBODY: Final = "*"
 
@@ -58,7 +58,9 @@ class End:
 class _Exchange:
     """One exchange under way."""
 
-    __slots__ = ("_done", "_life", "_net", "_on_way", "_serve", "_ways", "is_over", "timer")
+    __slots__ = (
+        "_done", "_life", "_net", "_on_way", "_serve", "_ways", "is_over", "is_served", "timer",
+    )  # fmt: skip
 
     def __init__(
         self, net: Net, ways: tuple[str, str], serve: Serve, done: Done, life: Life,
@@ -70,7 +72,7 @@ class _Exchange:
         self._done = done
         self._life = life
         self._on_way = on_way
-        self.is_over = False
+        self.is_over = self.is_served = False
         self.timer: Any = None
 
     def arrived(self) -> None:
@@ -130,9 +132,15 @@ class Net:
         program = end.program
         life: Life = program.life
         waiting = self._open.setdefault(id(life), {})
+        # What came twice is done twice. Whoever speaks HTTP hears of the first time alone: told of
+        # the second, a client would take the answer to its own write for one to another's.
+        is_echo = exchange.is_served and source == CLIENT
+        exchange.is_served = True
         waiting[exchange] = source
 
         def reply(value: Any, size: int) -> None:
+            if is_echo:
+                return
             waiting.pop(exchange, None)
             if not life.ended:
                 back.send(size + REQUEST_BYTES, partial(exchange.finish, value))

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 from fractal_lba_server.core import lease, roles
 from fractal_lba_server.core.ingest_events import Draining, Resumed
 
+from ..waiting import NS_PER_S
+
 if TYPE_CHECKING:
     from .world import World
 
 Step = Mapping[str, Any]
+
+AGAIN_NS: Final = NS_PER_S
+"""How soon somebody promotes again a region that did not answer."""
+
+TRIES_MAX: Final = 30
+"""How often; a region that is away for longer is given up."""
 
 
 def census(world: World, step: Step) -> None:
@@ -37,10 +45,17 @@ def _decide(world: World, step: Step, candidate: str | None) -> None:
         said = "moved" if isinstance(answer, lease.Moved) else type(answer).__name__
         world.trace.note(f"operator: {step['do']} {placement} {candidate}: {said}")
         return
-    code = candidate or step.get("region", world.codes[0])
+    _order(world, step, candidate, TRIES_MAX)
+
+
+def _order(world: World, step: Step, candidate: str | None, tries: int) -> None:
+    """Tell the region itself; whoever promotes tries again where nobody answers."""
+    placement, code = step.get("placement", "open"), candidate or step.get("region", world.codes[0])
     node = world.regions[code].node
     if node is None or node.keeper is None:
         world.trace.note(f"operator: {code} does not answer")
+        if candidate is not None and tries > 1:
+            world.agenda.after(AGAIN_NS, _order, world, step, candidate, tries - 1)
         return
     epoch = node.keeper.roles[placement].kept.region_epoch
     event: object = roles.Promote(epoch, old_is_stopped=bool(step.get("old_is_stopped", True)))
