@@ -327,3 +327,16 @@ def test_a_region_without_an_arbiter_follows_who_writes() -> None:
     assert roles.Say(0, 65, "us1") in made.on_event(told, 0)
     assert made.kept.leader == "us1"
     assert made.on_event(told, 0) == []
+
+
+def test_a_fenced_region_follows_whoever_names_itself_for_the_epoch_that_fenced_it() -> None:
+    placement = Placement("open", ("eu1", "us1"), WARM_STANDBY, 2, "eu1")
+    made = Role(placement, "eu1", kept=None, terms=Terms(), has_arbiter=False, rank=0)
+    made.start()
+    made.on_event(roles.LaterEpoch(65), 0)  # a peer refused a batch, and did not say for whom
+    assert made.follows is None
+    made.on_event(roles.LaterEpoch(65, "eu1"), 0)
+    assert made.follows is None, "nobody follows itself by hearsay"
+    made.on_event(roles.LaterEpoch(65, "us1"), 0)
+    assert made.follows == "us1", "else the candidate waits for it for ever"
+    assert made.on_event(roles.LaterEpoch(65, "ap1"), 0) == [], "an epoch has one owner"

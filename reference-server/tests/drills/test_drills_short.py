@@ -70,7 +70,7 @@ def test_a_drill_holds_and_its_control_fails(name: str, tmp_path: Path) -> None:
     broken = {row["name"]: row["said"] for row in said["verdicts"] if row["state"] != "holds"}
     assert (done[0], broken) == (0, {}), broken
     assert said["control"] is False
-    assert all(any(fault["effects"].values()) for fault in said["faults"])
+    assert all(any(fault["effects"].values()) for fault in said["incidents"])
     must_fail = load_scenario(name).part("control")["must_fail"]
     states = {row["name"]: row["state"] for row in control_said["verdicts"]}
     named = {promise: states[promise] for promise in must_fail}

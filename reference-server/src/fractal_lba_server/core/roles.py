@@ -478,8 +478,18 @@ class Role:
             yield from self._not_leader(event.region_epoch, event.peer)
 
     def _on_later_epoch(self, event: LaterEpoch, now_ns: int) -> Iterator[Effect]:
-        if event.region_epoch > self.kept.region_epoch:
+        kept = self.kept
+        if event.region_epoch > kept.region_epoch:
             yield from self._not_leader(event.region_epoch, event.leader)
+        elif (
+            event.region_epoch == kept.region_epoch
+            and kept.role in {FENCED, STANDBY}
+            and kept.leader is None
+            and event.leader is not None
+            and event.leader != self._me
+        ):
+            # A refused batch may have told us the epoch before the candidate could say whose it is.
+            yield from self._follow(event.leader)
 
     # --- the way back
 

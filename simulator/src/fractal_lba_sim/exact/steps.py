@@ -57,10 +57,13 @@ def _order(world: World, step: Step, candidate: str | None, tries: int) -> None:
         if candidate is not None and tries > 1:
             world.agenda.after(AGAIN_NS, _order, world, step, candidate, tries - 1)
         return
-    epoch = node.keeper.roles[placement].kept.region_epoch
-    event: object = roles.Promote(epoch, old_is_stopped=bool(step.get("old_is_stopped", True)))
+    role = node.keeper.roles[placement]
+    # An operator who says of a writer that runs that it is stopped breaks the protocol: that is
+    # the fault double-promote. A step of a scenario says what is so.
+    is_stopped = all(world.regions[peer].node is None for peer in role.peers)
+    event: object = roles.Promote(role.kept.region_epoch, old_is_stopped=is_stopped)
     if candidate is None:
-        event = roles.LaterEpoch(epoch + 1)
+        event = roles.LaterEpoch(role.kept.region_epoch + 1)
     world.trace.note(f"operator: {step['do']}: {node.keeper.operate(placement, event) or 'done'}")
 
 
