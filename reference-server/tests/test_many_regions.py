@@ -368,6 +368,6 @@ def test_h45_region_whose_disk_was_lost_gets_its_log_back_before_it_answers(tmp_
         again = submit(regions["eu1"], record.body)
         assert (again.body, again.headers["idempotency-replayed"]) == (first.body, "true")
         following = submit(regions["eu1"], signed("after").body, "replicated")
-        assert following.headers["pcs-position"] == "eu1/open/1/2"
+        assert following.headers["pcs-position"] == "eu1/open/2/2"
     finally:
         regions.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -379,3 +380,16 @@ def test_content_is_derived_once() -> None:
 
 def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
     assert MerkleRoot().digest() == sha256(b"").digest()
+
+
+def test_a_copy_of_a_tree_grows_by_itself() -> None:
+    tree = MerkleRoot()
+    tree.add(b"a")
+    other = copy.copy(tree)
+    other.add(b"b")
+    assert (tree.size, other.size) == (1, 2)
+    again = MerkleRoot()
+    again.add(b"a")
+    assert tree.digest() == again.digest()
+    again.add(b"b")
+    assert other.digest() == again.digest()

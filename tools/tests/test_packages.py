@@ -89,9 +89,17 @@ def test_server_wheel_carries_the_whole_contract() -> None:
     kept = {
         path.relative_to(ROOT / "spec").as_posix(): path.read_bytes()
         for path in (ROOT / "spec").rglob("*")
-        if path.is_file() and "tests" not in path.relative_to(ROOT / "spec").parts
+        if path.is_file() and path.relative_to(ROOT / "spec").parts[0] not in {"claims", "tests"}
     }
     assert held == kept
+
+
+def test_wheel_of_the_simulator_carries_the_claims_and_the_scenarios() -> None:
+    held = names(built("fractal_lba_sim-*.whl"))
+    for folder, kept in (("spec/claims", "spec/claims"), ("simulator/scenarios", "scenarios")):
+        found = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.yaml")}
+        assert found
+        assert {f"fractal_lba_sim/{kept}/{path.as_posix()}" for path in found} <= held
 
 
 def test_sdist_holds_what_builds_and_tests_it() -> None:

@@ -99,7 +99,7 @@ def test_readme_root_documents_and_root_entries_are_counted(tmp_path: Path) -> N
     assert judge(tmp_path, documents, "readme")
     del documents["a" + ".md"]
     assert not judge(tmp_path, documents, "readme")
-    assert judge(tmp_path, {f"{n}.txt": "x\n" for n in range(23)}, "readme")
+    assert judge(tmp_path, {f"{n}.txt": "x\n" for n in range(24)}, "readme")
 
 
 def test_large_file_is_found_but_for_those_of_other_people(tmp_path: Path) -> None:
