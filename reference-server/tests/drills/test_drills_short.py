@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from fractal_lba_server.drill.postgres import programs
+from fractal_lba_server.drill.processes import ProcessError
 from fractal_lba_server.drill.scenario import load_scenario, shipped
 
 pytestmark = pytest.mark.drills
@@ -57,7 +59,17 @@ def document(done: tuple[int, str, str]) -> dict[str, Any]:
 def needs(name: str) -> list[str]:
     """Name the programs of Debian packages that a drill needs and that are not here."""
     services = load_scenario(name).part("engines", "live").get("services", ())
-    return [service for service in services if shutil.which(service) is None]
+    return [service for service in services if not is_here(service)]
+
+
+def is_here(service: str) -> bool:
+    """Tell whether a program is here; Debian keeps those of PostgreSQL off the path."""
+    if service != "postgresql":
+        return shutil.which(service) is not None
+    try:
+        return programs().is_dir()
+    except ProcessError:
+        return False
 
 
 @pytest.mark.parametrize("name", shipped())
