@@ -200,3 +200,29 @@ func TestWhatIsNoStatusIsNone(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatALostRegionHeldIsSentAgainByAFullOutboxToo(t *testing.T) {
+	files := newFaultFiles(0, "")
+	box, err := openFaulty(files, 0, WithMaxEntries(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := Position{"us1", "open", 1, 9}
+	settleAs(t, box, putLetter(t, box, letterNo(1), true), holdVerdict(heldAt))
+	settleAs(t, box, putLetter(t, box, letterNo(2), true), holdVerdict(elsewhere))
+	for region, want := range map[string]int{"eu1": 1, "ap1": 0} {
+		if count, err := box.Resend(region); err != nil || count != want {
+			t.Error(region, count, err)
+		}
+	}
+	heldCounts(t, "resent", box, 2, 1, 0)
+	after, err := openFaulty(files.crash("synced"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectTaken(t, after, 1)
+	expectTaken(t, box, 1)
+	mustClose(t, box)
+	_, err = box.Resend("us1")
+	expectCode(t, err, "outbox_corrupt")
+}

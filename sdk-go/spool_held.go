@@ -2,6 +2,11 @@ package fractal
 
 // This file carries out what held.go decides about the entries of an outbox.
 
+import (
+	"maps"
+	"slices"
+)
+
 // hear takes in how far a region is replicated, a Position or a regionStatus: it lets go what is
 // safe, and sends again what may be lost. The error is `outbox_corrupt` once the outbox is closed.
 func (o *Outbox) hear(news any) error {
@@ -37,6 +42,59 @@ func (o *Outbox) hear(news any) error {
 		o.ring()
 	}
 	return err
+}
+
+// Resend sends again what is held in a region that will not come back, and gives how many records
+// these are: the same bytes under the same key. Another region that has a record answers with its
+// first outcome. The error is `outbox_corrupt` if the file system fails.
+func (o *Outbox) Resend(region string) (count int, err error) {
+	err = o.reporting(true, func() error {
+		if err := o.log.checkOpen(); err != nil {
+			return err
+		}
+		sent, err := o.putAgain(region)
+		if err != nil {
+			return err
+		}
+		if err := o.log.syncNow(); err != nil {
+			return err
+		}
+		for old, fresh := range sent {
+			// While others had the lock, its watermark may have let the old one go.
+			if held := o.entries[old]; held != nil {
+				o.letGo(held, "resent")
+			}
+			o.schedule.add(o.entries[fresh], false)
+			o.note("queued", fresh, "")
+		}
+		count = len(sent)
+		return o.remove(o.space.removable()...)
+	})
+	return count, err
+}
+
+// putAgain writes what is held in a region once more, not yet durable, and gives the new ids by the
+// old ones.
+func (o *Outbox) putAgain(region string) (map[string]string, error) {
+	sent := map[string]string{}
+	for _, id := range slices.Sorted(maps.Keys(o.held.positions)) {
+		if o.held.positions[id].Region != region {
+			continue
+		}
+		letter, readable, err := o.read(o.entries[id])
+		if err != nil {
+			return nil, err
+		}
+		if !readable {
+			continue
+		}
+		fresh, err := o.appendPut(letter)
+		if err != nil {
+			return nil, err
+		}
+		sent[id] = fresh.id
+	}
+	return sent, nil
 }
 
 // ring wakes who waits for the outbox to change.

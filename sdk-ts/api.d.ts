@@ -633,6 +633,7 @@ class Outbox implements Mailbox {
     dead(): Promise<DeadLetter[]>;
     requeue(id: string): Promise<string>;
     purge(id: string): Promise<void>;
+    resend(region: string): Promise<number>;
     close(): Promise<void>;
     courier(client: CourierClient): Courier;
     listen(tell: (event: OutboxEvent) => void, wake: () => void): void;

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,27 +9,10 @@ from typing import Any
 import yaml
 from region import ServerProcess, write_home
 
+from fractal_lba_server.drill.processes import free_port
 from fractal_lba_server.store.region_key import new_region_key
 
 CODES = ("eu1", "us1", "ap1")
-
-
-PORTS = range(20_000, 32_000)
-"""Ports that the system gives to no connection of its own accord, so that a restart finds them."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Give ports that nobody listens on now."""
-    sockets: list[socket.socket] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if len(sockets) == count:
-            break
-        with contextlib.suppress(OSError):
-            sockets.append(socket.create_server(("127.0.0.1", port)))
-    ports = [int(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 class Regions:
@@ -47,7 +27,7 @@ class Regions:
         peers: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        ports = free_ports(2 * len(codes))
+        ports = [free_port() for _ in range(2 * len(codes))]
         self.folder = folder
         entries = []
         self.servers: dict[str, ServerProcess] = {}

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import queue
-import socket
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from fractal_lba_server.core.first_write import Origin
 from fractal_lba_server.core.ingest_events import FrameSynced
 from fractal_lba_server.core.regions import Registry
 from fractal_lba_server.core.replay import VerifiedFrame
+from fractal_lba_server.drill.processes import free_port
 from fractal_lba_server.inbound import Alarm
 from fractal_lba_server.net.peers import PeerListener, PeerTls
 from fractal_lba_server.replication import Replication
@@ -34,14 +34,6 @@ from fractal_lba_server.store.wal import Wal, read_segment, segment_paths
 
 HANG_S: Final = 60.0
 """A guard against a test that hangs; nothing is concluded from how long anything took."""
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def tls_of(folder: Path, region: str) -> PeerTls:

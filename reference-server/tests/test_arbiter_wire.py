@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,15 @@ def test_what_the_arbiter_refuses(
     with pytest.raises(CallRefusedError) as caught:
         call(arbiter.url, method, f"/arbiter/v1/{path}", body)
     assert caught.value.status == status
+
+
+def test_a_page_of_a_browser_promotes_nobody(arbiter: ArbiterProcess) -> None:
+    host = arbiter.url.removeprefix("http://")
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=10)) as connection:
+        body = '{"region": "us1", "region_epoch": 1}'
+        headers = {"Origin": "https://elsewhere.example", "Content-Type": "text/plain"}
+        connection.request("POST", "/arbiter/v1/promote/open", body, headers)
+        assert connection.getresponse().status == 403
 
 
 def test_a_quorum_of_checkers_promotes_and_a_minority_does_not(arbiter: ArbiterProcess) -> None:

@@ -323,6 +323,32 @@ def test_a_checker_sees_what_answers_200_in_time_and_tells_the_arbiter(tmp_path:
     assert not checker.vote()
 
 
+def test_an_opinion_is_voted_when_it_changes_and_not_at_the_next_interval(tmp_path: Path) -> None:
+    readyz = Readyz()
+    shape = document()
+    urls = (readyz.url, "http://127.0.0.1:9", "http://127.0.0.1:10")
+    for one, url in zip(shape["regions"], urls, strict=True):
+        one["endpoint"] = url
+    file = tmp_path / "regions.yaml"
+    file.write_text(json.dumps(shape))
+    state = f"sqlite:///{tmp_path}/arbiter.sqlite"
+    arbiter = ArbiterProcess(file, state, "--checker", "ck1", "--quorum", "1")
+    rule = ProbeRule(interval_ms=3_600_000, timeout_ms=5_000, failures=1)
+    checker = Checker(read_registry(shape), "ck1", arbiter.url, rule=rule)
+
+    def verdict(code: str) -> Any:
+        return call(arbiter.url, "GET", "/arbiter/v1/status")["regions"][code]["ready"]
+
+    try:
+        checker.start()
+        wait_until(lambda: verdict("us1") is False, "no vote before the end of the interval")
+        assert verdict("eu1") is True
+    finally:
+        checker.end()
+        arbiter.kill()
+        readyz.close()
+
+
 def test_the_command_probes_until_it_is_told_to_stop(tmp_path: Path) -> None:
     readyz = Readyz()
     shape = document()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from region import (
 )
 
 from fractal_lba_server.core.segment import HEADER_BYTES
+from fractal_lba_server.store.sqlite import Index
 from fractal_lba_server.store.wal import read_segment, segment_paths
 
 RECORDS = 12
@@ -244,6 +248,62 @@ def test_deleted_index_is_built_again_from_the_log(tmp_path: Path) -> None:
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("damage", [b"no database at all", b"SQLite format 3\0" + b"\xff" * 84])
+def test_damaged_index_is_named_with_the_command_that_makes_it_anew(
+    tmp_path: Path, damage: bytes
+) -> None:
+    server, outcomes = filled(tmp_path)
+    path = server.data / "index.sqlite"
+    path.write_bytes(damage + path.read_bytes()[len(damage) :])
+    status, words = server.refuse_to_start()
+    assert (status, "Traceback" in words) == (1, False)
+    assert str(path) in words
+    command = f"replay --rebuild --data {server.data}"
+    assert f"`flk-server {command}`" in words
+    for offline in ("fsck", "replay"):
+        done = flk_server(offline, "--data", server.data)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert command in done.stderr
+    assert flk_server(*command.split()).returncode == 0
+    server.start()
+    assert server.event("log_recovered")["replayed"] == 0
+    expect_replays(server, outcomes)
+    assert server.stop() == 0
+
+
+def test_rebuild_keeps_the_old_index_where_the_log_is_damaged_or_short(tmp_path: Path) -> None:
+    server, outcomes = filled(tmp_path, wal={"segment_age_s": 0.001})
+    index = server.data / "index.sqlite"
+    before = index.read_bytes()
+    last, second = segment_paths(wal_folder(server))[-1], segment_paths(wal_folder(server))[1]
+    whole = second.read_bytes()
+    second.chmod(0o600)
+    second.write_bytes(whole[:-100] + b"\xff" + whole[-99:])
+    damaged = flk_server("replay", "--rebuild", "--data", server.data)
+    assert (damaged.returncode, second.name in damaged.stderr) == (1, True)
+    assert index.read_bytes() == before
+    second.write_bytes(whole)
+    end = last.read_bytes()
+    last.unlink()
+    short = flk_server("replay", "--rebuild", "--data", server.data)
+    assert short.returncode == 1
+    assert "acknowledged records are missing from the log" in short.stderr
+    with contextlib.closing(Index(index)) as kept:
+        assert kept.applied("loc", "open") == RECORDS
+    assert not list(server.data.glob("rebuilt*"))
+    last.write_bytes(end)
+    assert flk_server("replay", "--rebuild", "--data", server.data).returncode == 0
+    server.start()
+    expect_replays(server, outcomes)
+    assert server.stop() == 0
+
+
+def flk_server(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run a command of the server beside it."""
+    command = [sys.executable, "-m", "fractal_lba_server", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
 def test_index_that_was_set_back_is_brought_up_to_the_log(tmp_path: Path) -> None:
     server, outcomes = filled(tmp_path)
     shutil.copy(server.data / "index.sqlite", tmp_path / "old.sqlite")
@@ -347,6 +407,20 @@ def test_directory_of_something_else_is_refused(home: Path) -> None:
     status, words = server.refuse_to_start()
     assert status == 1
     assert "'thesis.tex' but no FORMAT" in words
+
+
+def test_root_of_a_fresh_file_system_is_a_place_for_data_and_for_the_log(home: Path) -> None:
+    server = ServerProcess(home)
+    (server.data / "lost+found").mkdir(parents=True)
+    (server.data / "wal" / "lost+found").mkdir(parents=True)
+    status, words = server.refuse_to_start()
+    assert (status, "'wal' but no FORMAT" in words) == (1, True)
+    shutil.rmtree(server.data / "wal")
+    server.start()
+    (server.data / "wal" / "lost+found").mkdir(mode=0o000)
+    assert submit(server.port, signed().body).status == 200
+    assert server.stop() == 0
+    assert flk_server("fsck", "--data", server.data).returncode == 0
 
 
 def test_first_start_that_was_killed_early_is_started_again(home: Path) -> None:

@@ -565,6 +565,16 @@ def test_metrics_stand_on_the_second_listener(server: ServerProcess) -> None:
     assert ask(server.admin_port, "GET", "/admin/drain").code == "method_not_allowed"
 
 
+@pytest.mark.parametrize("path", ["/admin/drain", "/admin/reload", "/admin/region/drain"])
+def test_a_page_of_a_browser_gives_no_orders(server: ServerProcess, path: str) -> None:
+    """Loopback is everybody on this machine, also a page that somebody opened there."""
+    for origin in ("https://elsewhere.example", "null", f"http://127.0.0.1:{server.admin_port}"):
+        page = {"Origin": origin, "Content-Type": "text/plain"}
+        reply = ask(server.admin_port, "POST", path, b"{}", page)
+        assert (reply.status, reply.code) == (403, "forbidden")
+    assert ask(server.port, "GET", "/health").status == 200
+
+
 def test_drained_server_takes_no_record_and_still_reads(home: Path) -> None:
     server = ServerProcess(home)
     server.start()

@@ -16,21 +16,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from shipping_frames import NOW_MS, REGION_KEYS, frame_bytes, registry, replay
-from shipping_region import (
-    HANG_S,
-    TestRegion,
-    free_port,
-    mirror_of,
-    own_of,
-    regions,
-    same,
-    tls_of,
-)
+from shipping_region import HANG_S, TestRegion, mirror_of, own_of, regions, same, tls_of
 
 from fractal_lba.estimate import Parameters
 from fractal_lba_server.cli_region_keys import keys
 from fractal_lba_server.core.policy import Policy
 from fractal_lba_server.core.replay import ReplayFault, VerifiedFrame
+from fractal_lba_server.drill.processes import free_port
 from fractal_lba_server.net.peer_client import PeerClient
 from fractal_lba_server.outbound import OutBatch, PeerRefusedError
 from fractal_lba_server.store.wal import Wal, WalCorruptError, read_segment, segment_paths

@@ -77,6 +77,24 @@ def test_a_flush_lets_go_of_what_is_recorded_unless_it_is_told_to_hold(flk: Flk)
     assert (done.code, done.lines()[0]["entries"], done.lines()[0]["held"]) == (0, 0, 0)
 
 
+def test_what_a_lost_region_held_waits_again_and_goes_to_another(flk: Flk) -> None:
+    with ScriptedServer([RECORDED]) as server:
+        keep(server)
+        flk("outbox", "flush", "box", "--endpoint", server.url, "--durability", "replicated")
+        (first,) = server.seen
+    (other,) = flk("outbox", "resend", "box", "--region", "us1", "--json").lines()
+    assert other == {"region": "us1", "resent": 0}
+    done = flk("outbox", "resend", "box", "--region", "eu1")
+    assert (done.code, done.out) == (0, "1 wait again that were held in eu1\n")
+    (status,) = flk("outbox", "status", "box", "--json").lines()
+    assert (status["entries"], status["held"]) == (1, 0), "also in the next process"
+    with ScriptedServer([RECORDED]) as survivor:
+        sent = flk("outbox", "flush", "box", "--endpoint", survivor.url)
+        (again,) = survivor.seen
+    assert (sent.code, again.body) == (0, first.body)
+    assert again.headers["idempotency-key"] == first.headers["idempotency-key"]
+
+
 def test_a_level_that_no_outbox_has_is_refused(flk: Flk) -> None:
     Path("box").mkdir(mode=0o700)
     done = flk(

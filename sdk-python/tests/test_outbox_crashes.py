@@ -12,7 +12,8 @@ from fault_files import FaultFiles, Stopped
 from fractal_lba import journal, outbox
 from fractal_lba.errors import OutboxError
 from fractal_lba.outbox import DEAD_LOG, LAST_ID, Letter, Owner, encode, log_name
-from fractal_lba.schedule import Acknowledge, Bury
+from fractal_lba.outcome import Position
+from fractal_lba.schedule import Acknowledge, Bury, Hold
 from fractal_lba.spool import Outbox, open_outbox
 
 NOW_MS = 1_767_225_600_000
@@ -41,7 +42,7 @@ def put(box: Outbox, number: int) -> str:
     return box.put(letter(number), now_ms=NOW_MS, in_flight=True).id
 
 
-def settle(box: Outbox, id: str, verdict: Acknowledge | Bury) -> None:
+def settle(box: Outbox, id: str, verdict: Acknowledge | Bury | Hold) -> None:
     box.settle(id, verdict, now_ms=NOW_MS, u=0)
 
 
@@ -91,6 +92,23 @@ def test_a_requeue_that_stops_at_any_call_leaves_one_letter(image: str) -> None:
         opened(after, 2)
         with opened(after.crash(), 3) as box:
             assert live(box) + dead(box) == [1], f"stopped at call {at}"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_a_resend_that_stops_at_any_call_keeps_every_record(image: str) -> None:
+    start = FaultFiles()
+    box = opened(start, 0)
+    for number in (1, 2, 3):
+        at = Position("eu1" if number < 3 else "us1", "open", 1, number)
+        settle(box, put(box, number), Hold(200, at))
+    for at in EVERY_CALL:
+        files = start.crash(keep="all").copy(at=at, how="stop")
+        with suppress(Stopped):
+            opened(files).resend("eu1")
+        after = opened(files.crash(keep=image), 2)
+        after.resend("eu1")
+        after.resend("us1")
+        assert set(live(after)) == {1, 2, 3}, f"stopped at call {at}"
 
 
 def test_a_requeue_that_a_full_disk_refuses_leaves_the_dead_letter() -> None:

@@ -44,6 +44,7 @@ import {
   settingsOf,
   tokenOf,
 } from './options.js';
+import type { OutboxStats } from './outbox.js';
 import { LEVELS, type Level, type Outcome, type Submitted } from './outcome.js';
 import { type PcsRecord, signedRecord, withId } from './record.js';
 import { checkRecord } from './recordCheck.js';
@@ -51,7 +52,6 @@ import { checkInteger, QUOTA_FULL } from './retry.js';
 import type { Members } from './scanner.js';
 import { type SignedRecord, sign } from './sign.js';
 import { follow } from './signals.js';
-import type { OutboxStats } from './spool.js';
 import { cancelled } from './transport.js';
 
 /** How long `health` waits for an endpoint. */

@@ -20,13 +20,12 @@ import {
 import { configError, type FractalLBAError, isFractalLBAError, OutboxError } from './errors.js';
 import type { ClientEvent, OutboxEvent } from './hooks.js';
 import { type Settings, tokenOf } from './options.js';
-import { type Letter, sentAtMs } from './outbox.js';
+import { type Letter, type OutboxStats, sentAtMs } from './outbox.js';
 import { LEVELS, type Level, type Position, type Submitted } from './outcome.js';
 import { type RegionStatus, statusRequest } from './regionStatus.js';
 import { type Members, parse } from './scanner.js';
 import type { Due, Verdict } from './schedule.js';
 import type { SignedRecord } from './sign.js';
-import type { OutboxStats } from './spool.js';
 import { cancelled } from './transport.js';
 
 /** What a client asks of the outbox it is given; `openOutbox` of `./outbox-node` gives one. */

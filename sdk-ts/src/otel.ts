@@ -18,7 +18,7 @@ import type { FractalLBAClient } from './client.js';
 import { isFractalLBAError } from './errors.js';
 import type { Hooks } from './hooks.js';
 import { VERSION } from './http.js';
-import type { OutboxStats } from './spool.js';
+import type { OutboxStats } from './outbox.js';
 import type { Transport } from './transport.js';
 
 type Attributes = Record<string, string | number>;

@@ -22,6 +22,7 @@ import { isObject } from './jcs.js';
 import type { Position } from './outcome.js';
 import { positionOf } from './response.js';
 import { type Members, parseValue } from './scanner.js';
+import type { Group } from './schedule.js';
 import { utf8 } from './utf8.js';
 
 /** A log file that has reached this size gets a successor before the next `put`. */
@@ -50,6 +51,34 @@ export interface Letter {
   readonly body: Uint8Array;
   /** The dead letter that this one was requeued from. */
   readonly from?: string | undefined;
+}
+
+/** Limits and habits of an outbox. */
+export interface OutboxOptions {
+  /** Entries, dead letters included, before the outbox is full; 100,000. */
+  readonly maxEntries?: number | undefined;
+  /** Bytes of entries, dead letters included, before the outbox is full; 1 GiB. */
+  readonly maxBytes?: number | undefined;
+  /** Age, from `sent_at`, at which an entry becomes a dead letter; 13 days. */
+  readonly maxAgeMs?: number | undefined;
+  /** Whether a client sends waiting entries by itself, or in `flush` alone; true. */
+  readonly background?: boolean | undefined;
+}
+
+/** What an outbox holds. */
+export interface OutboxStats {
+  readonly entries: number;
+  readonly inFlight: number;
+  /** Those of the entries that are acknowledged and not yet replicated. */
+  readonly held: number;
+  readonly dead: number;
+  readonly bytes: number;
+  /** Absent if there is no entry. */
+  readonly oldestSentAtMs?: number | undefined;
+  /** Keys and tenants that the server refuses. */
+  readonly blocked: readonly Group[];
+  readonly corruptFiles: readonly string[];
+  readonly unreadableFrames: number;
 }
 
 /** One entry that will not be sent again, with the answer that ended it. */

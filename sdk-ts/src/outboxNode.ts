@@ -25,12 +25,13 @@ import {
 import { hostname } from 'node:os';
 import process from 'node:process';
 import { configError } from './errors.js';
-import { type Outbox, type OutboxOptions, openFiles } from './spool.js';
+import type { OutboxOptions } from './outbox.js';
+import { type Outbox, openFiles } from './spool.js';
 import { type Files, hasCode, type Owner } from './store.js';
 
-export type { DeadLetter, Letter } from './outbox.js';
+export type { DeadLetter, Letter, OutboxOptions, OutboxStats } from './outbox.js';
 export type { Group } from './schedule.js';
-export type { Outbox, OutboxOptions, OutboxStats } from './spool.js';
+export type { Outbox } from './spool.js';
 
 /** Windows has no modes, and cannot sync a directory. */
 const isWindows = process.platform === 'win32';

@@ -20,12 +20,14 @@ import {
   FILE_BYTES,
   halfRequeued,
   type Letter,
+  type OutboxOptions,
+  type OutboxStats,
   type Recovered,
   recoverFiles,
 } from './outbox.js';
 import type { Position } from './outcome.js';
 import type { RegionStatus } from './regionStatus.js';
-import { type Bury, type Due, type Group, Schedule, type Verdict, WIDTH_MAX } from './schedule.js';
+import { type Bury, type Due, Schedule, type Verdict, WIDTH_MAX } from './schedule.js';
 import { acquireLock, type Files, type Owner, releaseLock, type TicksOf } from './store.js';
 
 /** Default of how many entries, dead letters included, an outbox holds before it is full. */
@@ -45,34 +47,6 @@ const MAX_AGE_MS = 13 * 86_400_000;
 
 /** What a `put` frame is taken to need beside its body when the limits are checked. */
 const PUT_OVERHEAD_BYTES = 512;
-
-/** Limits and habits of an outbox. */
-export interface OutboxOptions {
-  /** Entries, dead letters included, before the outbox is full; 100,000. */
-  readonly maxEntries?: number | undefined;
-  /** Bytes of entries, dead letters included, before the outbox is full; 1 GiB. */
-  readonly maxBytes?: number | undefined;
-  /** Age, from `sent_at`, at which an entry becomes a dead letter; 13 days. */
-  readonly maxAgeMs?: number | undefined;
-  /** Whether a client sends waiting entries by itself, or in `flush` alone; true. */
-  readonly background?: boolean | undefined;
-}
-
-/** What an outbox holds. */
-export interface OutboxStats {
-  readonly entries: number;
-  readonly inFlight: number;
-  /** Those of the entries that are acknowledged and not yet replicated. */
-  readonly held: number;
-  readonly dead: number;
-  readonly bytes: number;
-  /** Absent if there is no entry. */
-  readonly oldestSentAtMs?: number | undefined;
-  /** Keys and tenants that the server refuses. */
-  readonly blocked: readonly Group[];
-  readonly corruptFiles: readonly string[];
-  readonly unreadableFrames: number;
-}
 
 /** Keep signed records until the server has acknowledged them. One client uses an outbox. */
 export class Outbox implements Mailbox {
@@ -175,6 +149,32 @@ export class Outbox implements Mailbox {
       await this.#dropDead(id, 'purged');
       this.#note('purged', id);
     });
+  }
+
+  /**
+   * Send again what is held in a region that will not come back; give how many records.
+   *
+   * The same bytes under the same key: another region that has a record answers with its first
+   * outcome. Throws OutboxError `outbox_corrupt` if the file system fails.
+   */
+  resend(region: string): Promise<number> {
+    return this.#alone(async () => {
+      const { entries } = this.#logs;
+      const sent: [old: string, fresh: Entry][] = [];
+      for (const [id, at] of this.#held.positions) {
+        const letter = at.region === region && (await this.#logs.read(entries.get(id) as Entry));
+        if (letter) sent.push([id, await this.#logs.put(letter)]);
+      }
+      await this.#logs.log.syncNow();
+      for (const [id, { id: fresh }] of sent) {
+        await this.#logs.release(entries.get(id) as Entry, 'release', { reason: 'resent' });
+        this.#drop(id);
+        this.#schedule.add(entries.get(fresh) as Entry, false);
+        this.#note('queued', fresh);
+      }
+      await this.#logs.removeDone();
+      return sent.length;
+    }, true);
   }
 
   /** Make everything durable and give the directory free. Close the client first. */

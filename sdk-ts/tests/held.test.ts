@@ -134,6 +134,20 @@ test('a hold that a crash forgot is sent once more', async () => {
   assert.deepEqual([counts(after), await taken(after)], [[1, 0, 0], [1]]);
 });
 
+test('what a lost region held is sent again, by a full outbox too', async () => {
+  const files = new FaultFiles();
+  const box = await openBox(files, 1, { maxEntries: 2 });
+  await hold(box, 1);
+  await hold(box, 2, { ...AT, region: 'us1' });
+  assert.deepEqual([await box.resend('eu1'), await box.resend('ap1')], [1, 0]);
+  assert.deepEqual(counts(box), [2, 1, 0]);
+  const after = await openBox(files.crash('synced'), 2);
+  assert.deepEqual(await taken(after), [1]);
+  assert.deepEqual(await taken(box), [1]);
+  await box.close();
+  assert.equal(await codeOf(box.resend('us1')), 'outbox_corrupt');
+});
+
 test('held entries fill an outbox, are not signed again, and can be released', async () => {
   const box = await openBox(new FaultFiles(), 1, { maxEntries: 2 });
   const held = await hold(box, 1);

@@ -1,8 +1,8 @@
 /** What the tests of the outbox share: letters, owners, and an outbox with small files. */
 
-import { type Letter, logName } from '../src/outbox.js';
+import { type Letter, logName, type OutboxOptions } from '../src/outbox.js';
 import type { Bury } from '../src/schedule.js';
-import { type Outbox, type OutboxOptions, openFiles } from '../src/spool.js';
+import { type Outbox, openFiles } from '../src/spool.js';
 import type { Files, Owner } from '../src/store.js';
 
 export const NOW_MS = 1_767_225_600_000;

@@ -15,10 +15,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { test } from 'node:test';
-import { DEAD_LOG, encodeFrame, idOf, LAST_ID, putFrame } from '../src/outbox.js';
+import {
+  DEAD_LOG,
+  encodeFrame,
+  idOf,
+  LAST_ID,
+  type OutboxOptions,
+  putFrame,
+} from '../src/outbox.js';
 import { directoryFiles, openOutbox, startTicksOf, thisProcess } from '../src/outboxNode.js';
 import type { Verdict } from '../src/schedule.js';
-import { type Outbox, type OutboxOptions, openFiles } from '../src/spool.js';
+import { type Outbox, openFiles } from '../src/spool.js';
 import { FaultFiles } from './faultFiles.js';
 import {
   bytesOf,

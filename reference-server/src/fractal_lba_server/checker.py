@@ -2,7 +2,8 @@
 
 A probe asks the public listener for `/readyz`, whether it takes records, and for `/healthz`,
 whether it lives; only 200 in time is good. Each has a thread, so that one that hangs delays no
-other; the vote goes out each interval.
+other. A vote goes out when an opinion changes, and each interval: a probe changes its opinion at
+most once an interval, and what changes while a vote is under way goes out in one.
 """
 
 from __future__ import annotations
@@ -53,26 +54,32 @@ class Checker:
         self._context = ssl.create_default_context(cafile=region_ca)
         self._ready = {code: Probe(rule) for code in self.regions}
         self._alive = {code: Probe(rule) for code in self.regions}
+        self._changed = threading.Event()
+        """An opinion is not what the last vote said."""
         self._ended = threading.Event()
 
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Probe and vote until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._ended.set())
+        self.start()
+        ready()
+        self._ended.wait()
+
+    def start(self) -> None:
+        """Begin to probe and vote, in threads that last until `end`."""
         threads = [
             threading.Thread(target=self._watch, args=(code, path, probe), daemon=True)
             for path, probes in (("/readyz", self._ready), ("/healthz", self._alive))
             for code, probe in probes.items()
         ]
-        for thread in threads:
+        for thread in [*threads, threading.Thread(target=self._tell, daemon=True)]:
             thread.start()
-        ready()
-        while not self._ended.wait(self._rule.interval_ms / 1_000):
-            self.vote()
 
     def end(self) -> None:
-        """Stop probing."""
+        """Stop probing and voting."""
         self._ended.set()
+        self._changed.set()
 
     def vote(self) -> bool:
         """Tell the arbiter what is up; false where it did not hear."""
@@ -123,6 +130,15 @@ class Checker:
         next_ns = steady_ns()
         while not self._ended.is_set():
             ok = self.probe(code, path)
-            probe.heard(ok, steady_ns())
+            if probe.heard(ok, steady_ns()):
+                self._changed.set()
             next_ns = max(next_ns + interval_ns, steady_ns())
             self._ended.wait((next_ns - steady_ns()) / 1e9)
+
+    def _tell(self) -> None:
+        while True:
+            self._changed.wait(self._rule.interval_ms / 1_000)
+            self._changed.clear()
+            if self._ended.is_set():
+                return
+            self.vote()

@@ -92,19 +92,18 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object
 def _opened(path: Path) -> Iterator[Any]:
     """Open a data directory for looking; a running server, or a fault, ends the command."""
     from .store.data_dir import DataDir, DataDirError
+    from .store.sqlite import faults_named
     from .store.wal import WalCorruptError
 
     try:
         data = DataDir.open(path)
-    except DataDirError as error:
+        try:
+            with faults_named(data.index):
+                yield data
+        finally:
+            data.close()
+    except (DataDirError, WalCorruptError, ValueError, OSError) as error:
         _refuse(str(error))
-        return
-    try:
-        yield data
-    except (WalCorruptError, ValueError, OSError) as error:
-        _refuse(str(error))
-    finally:
-        data.close()
 
 
 @main.command()
@@ -175,40 +174,37 @@ def _stream_of(text: str, region: str) -> tuple[str, str]:
 
 @main.command()
 @_DATA
-@click.option("--rebuild", is_flag=True, help="Remove the index and build it from the log.")
+@click.option("--rebuild", is_flag=True, help="Build a new index, and put it in its place.")
 @_AS_JSON
 def replay(data: Path, rebuild: bool, as_json: bool) -> None:
-    """Bring the index up to the log. Outcomes are those of the log, never computed again."""
+    """Bring the index up to the log. Outcomes are those of the log, never computed again.
+
+    A new index takes the place of the old one when the whole log was read; where the log is
+    damaged, or lacks what the old index holds, the old one stays.
+    """
+    from .offline import rebuilt
     from .own_streams import catch_up
     from .regions_file import kept_rank
     from .store.sqlite import Index
 
+    def report(seq: int) -> None:
+        if sys.stderr.isatty() and not as_json:
+            click.echo(f"{seq}", err=True)
+
     with _opened(data) as opened:
-        if rebuild:
-            for path in opened.path.glob("index.sqlite*"):
-                path.unlink()
-        index = Index(opened.index)
         started = time.perf_counter()
-        show = sys.stderr.isatty() and not as_json
-        applied = catch_up(
-            index,
-            opened.streams(),
-            rank=kept_rank(opened.path),
-            report=lambda seq: click.echo(f"{seq}", err=True) if show else None,
-        )
-        seconds = time.perf_counter() - started
-        result = {
-            "applied": applied,
-            "last_seq": sum(index.applied(one.region, one.placement) for one in opened.streams()),
-            "seconds": round(seconds, 3),
-        }
-        index.close()
+        streams = opened.streams()
+        with rebuilt(opened) if rebuild else contextlib.closing(Index(opened.index)) as index:
+            applied = catch_up(index, streams, rank=kept_rank(opened.path), report=report)
+            last_seq = sum(index.applied(one.region, one.placement) for one in streams)
+        seconds = round(time.perf_counter() - started, 3)
+        result = {"applied": applied, "last_seq": last_seq, "seconds": seconds}
         if as_json:
             click.echo(json.dumps(result))
         else:
             click.echo(
                 f"applied {applied} outcomes in {seconds:.1f} s; the index holds numbers up to "
-                f"{result['last_seq']}"
+                f"{last_seq}"
             )
 
 

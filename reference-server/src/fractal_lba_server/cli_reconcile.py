@@ -128,14 +128,20 @@ def conflicts(data: Path, as_json: bool) -> None:
 
 
 def _index(path: Path) -> Index:
-    from .store.sqlite import LAYOUT, Index, layout_of
+    from .store.data_dir import DataDirError
+    from .store.sqlite import LAYOUT, Index, faults_named, layout_of
 
     file = path / "index.sqlite"
     if not file.is_file():
         _refuse(f"{path}: not a data directory of flk-server")
-    if layout_of(file) != LAYOUT:  # to open it would be to remove it
-        _refuse(f"{file}: of another layout; `flk-server replay` makes it anew from the logs")
-    return Index(file)
+    try:
+        with faults_named(file):
+            layout = layout_of(file)
+        if layout != LAYOUT:  # to open it would be to remove it
+            _refuse(f"{file}: of another layout; `flk-server replay` makes it anew from the logs")
+        return Index(file)
+    except DataDirError as error:
+        _refuse(str(error))
 
 
 def _side_by_side(

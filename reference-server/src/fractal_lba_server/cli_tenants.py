@@ -150,14 +150,17 @@ def kids_of_data(data: Path) -> frozenset[str]:
     The index knows the kids of what it has applied; the log is read for the rest. Raises
     ConfigError if it is no data directory, or the log is damaged.
     """
-    from .store.data_dir import streams_in
+    from .store.data_dir import DataDirError, streams_in
     from .store.sqlite import Index
     from .store.stream import stream_facts
     from .store.wal import WalCorruptError
 
     if not (data / "index.sqlite").is_file():
         raise ConfigError("config_invalid", f"{data}: not a data directory of flk-server")
-    index = Index(data / "index.sqlite")
+    try:
+        index = Index(data / "index.sqlite")
+    except DataDirError as error:
+        raise ConfigError("config_invalid", str(error)) from None
     kids = set(index.kids)
     streams = [(one, index.applied(one.region, one.placement)) for one in streams_in(data)]
     index.close()

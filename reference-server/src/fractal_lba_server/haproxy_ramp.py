@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
@@ -50,16 +51,15 @@ def ramp_up(
         raise RampFailedError("the server: expected BACKEND/SERVER")
     ramp = Ramp(RampRule(hold_ms=int(hold_s * 1_000)))
     ramp.begin(steady_ns(), caught_up=is_ready(probe))
-    try:
+    with contextlib.ExitStack() as undo:
+        for server in servers:
+            undo.callback(set_weight, path, server, 0)
         _apply(path, servers, ramp, say)
         while ramp.percent and ramp.state != DONE:
             time.sleep(min(LOOK_S, hold_s / 4))
             if ramp.observe(is_ready(probe), steady_ns()):
                 _apply(path, servers, ramp, say)
-    except BaseException:
-        for server in servers:
-            set_weight(path, server, 0)
-        raise
+        undo.pop_all()
     if not ramp.percent:
         raise RampFailedError(f"{probe} does not answer 200; the weight is 0")
 

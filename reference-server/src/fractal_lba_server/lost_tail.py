@@ -16,6 +16,7 @@ from typing import NamedTuple
 from .core.policy import Policy
 from .core.regions import Registry
 from .core.replay import Replay
+from .core.replication import TailHeld, lost_tail
 from .inbound import Alarm, Inbound, Surroundings
 from .net.peer_client import PeerClient
 from .net.peers import PeerTls
@@ -65,22 +66,21 @@ def return_lost_tail(
     ends = segment_ends(directory)
     before_seq = ends[-1][1] if ends else 0
     silent: list[str] = []
-    found: list[tuple[int, str, int]] = []
+    held: list[TailHeld] = []
     for peer in registry.peers(placement, region):
         client = PeerClient(region, peer, registry.regions[peer].peer, tls)
         try:
             holds = client.holds(region, placement)
-            found.append((holds.mark.seq, peer, holds.region_epoch))
+            held.append(TailHeld(holds.mark.seq, peer, holds.region_epoch))
         except PeerRefusedError:
             silent.append(peer)
         finally:
             client.close()
-    seq, source, _ = max(found, default=(0, "", 0))
-    if seq <= before_seq:
+    lost = lost_tail(before_seq, held)
+    if lost is None:
         return Returned(before_seq, before_seq, None, tuple(silent))
-    # What was lost may have been acknowledged, and shipped to nobody: its numbers are given again,
-    # under an epoch of their own, so that no watermark ever covers what is gone.
-    write_fence(directory, max(region_epoch for *_, region_epoch in found) + 1)
+    write_fence(directory, lost.region_epoch)
+    source = lost.source
     client = PeerClient(region, source, registry.regions[source].peer, tls)
 
     def get_policy(version: str) -> bool:

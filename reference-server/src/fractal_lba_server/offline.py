@@ -6,10 +6,11 @@ its policy say (spec/formats.md 7), and every difference is named by file, offse
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fractal_lba.canonical import canonicalize, parse
 from fractal_lba.errors import FractalLBAError
@@ -20,9 +21,43 @@ from .core.first_write import Origin, position
 from .core.policy import Policy
 from .core.segment import GENESIS, HEADER_BYTES, Frame, SegmentError, payload_of_frame, read_header
 from .core.verify import outcome_bytes, verify
-from .store.data_dir import DataDir, StreamDir
-from .store.sqlite import Index
+from .store.data_dir import DataDir, DataDirError, StreamDir
+from .store.sqlite import Index, put_in_place, remove_index
 from .store.wal import WalCorruptError, check_cut, closed_hash, read_segment, segment_paths
+
+REBUILT: Final = "rebuilt.sqlite"
+"""Name of a new index until it is whole."""
+
+
+@contextlib.contextmanager
+def rebuilt(data: DataDir) -> Iterator[Index]:
+    """Give an empty index to fill; it takes the place of the old one if that went well.
+
+    Raises DataDirError where the logs lack what the old index holds: to forget that would be to
+    forget that acknowledged records are gone.
+    """
+    made = data.path / REBUILT
+    remove_index(made)  # an earlier try that did not come to its end
+    with contextlib.ExitStack() as undo:
+        undo.callback(remove_index, made)
+        with contextlib.closing(Index(made)) as index:
+            yield index
+            _refuse_a_loss(data, index)
+        undo.pop_all()
+    put_in_place(made, data.index)
+
+
+def _refuse_a_loss(data: DataDir, made: Index) -> None:
+    try:
+        old = Index(data.index)
+    except DataDirError:
+        return  # nobody can say what it held
+    with contextlib.closing(old):
+        for region, placement, path in data.streams():
+            held, found = old.applied(region, placement), made.applied(region, placement)
+            if held > found:
+                text = f"{data.index}: holds number {held}, the log in {path} ends at {found}"
+                raise DataDirError(f"{text}; acknowledged records are missing from the log")
 
 
 @dataclass(slots=True)

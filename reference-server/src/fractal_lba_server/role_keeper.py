@@ -51,6 +51,7 @@ class Said(NamedTuple):
     until_ns: int
     region_epoch: int
     leader: str | None = None
+    taking_over: bool = False
 
 
 class RoleStatus(NamedTuple):
@@ -437,7 +438,7 @@ class RoleKeeper:
         hint = None
         if said.leader is not None and self._registry.may_hold(placement, said.leader):
             hint = self._registry.regions[said.leader].endpoint
-        self._emit(Said(placement, until_ns, said.region_epoch, hint))
+        self._emit(Said(placement, until_ns, said.region_epoch, hint, said.taking_over))
 
     def _look_at_clocks(self) -> None:
         """Tell the ingest machine, which reads wall time, when a lease is over or time was set."""

@@ -51,7 +51,7 @@ from .region_metrics import RegionMetrics
 from .regions_file import load_regions
 from .store.data_dir import DataDir, StreamDir, write_durably
 from .store.ring import RingLog
-from .store.sqlite import Index
+from .store.sqlite import Index, faults_named
 from .store.states import States
 from .store.view import View
 from .tenants import TenantsFile, TenantsReader
@@ -184,9 +184,10 @@ class Region:
             on_commit=self._count_commit,
             return_tail=_nothing if self.between is None else self.between.return_lost_tail,
         )
-        applied = catch_up(self.index, self.streams.directories, rank=self.registry.rank)
         mirrors = [one for one in self.data.streams() if one.region != self.data.region]
-        applied += catch_up_mirrors(self.index, mirrors, rank=self.registry.rank)
+        with faults_named(self.data.index):
+            applied = catch_up(self.index, self.streams.directories, rank=self.registry.rank)
+            applied += catch_up_mirrors(self.index, mirrors, rank=self.registry.rank)
         self._log.event(
             "log_recovered",
             next_seq=self.streams.next_seq,

@@ -47,6 +47,7 @@ from fractal_lba_server.core.ingest_events import (
 )
 from fractal_lba_server.core.segment import read_frame
 from fractal_lba_server.core.streams import Entry
+from fractal_lba_sim.explore.zoo.durability import AnswersBeforeTheSync
 
 SEEDS = int(os.environ.get("FLK_SIMULATIONS", "2000"))
 """Histories of the real machine; each has its own seed."""
@@ -372,18 +373,6 @@ def test_history_is_its_seed() -> None:
 
 
 # --- planted bugs --------------------------------------------------------------------------
-
-
-class AnswersBeforeTheSync(Ingest):
-    """Acknowledges as soon as the frame is handed over."""
-
-    def _decide(self, candidate: _Candidate, now_ns: int) -> list[Effect]:
-        effects = super()._decide(candidate, now_ns)
-        entry = self._recent.get(candidate.key)
-        if entry is not None and not entry.durable:
-            entry.waiters.clear()
-            effects.append(Answer(candidate.token, entry.stored, False, entry.key))
-        return effects
 
 
 class AnswersDuplicatesFromUnsyncedFrames(Ingest):

@@ -15,16 +15,12 @@ from region_world import RIGHT, World, Wrong
 
 from fractal_lba_server.core import ingest
 from fractal_lba_server.core.first_write import (
-    SAME,
     Apply,
     Key,
-    Merge,
-    Rank,
     Stored,
-    merge,
     resolve,
 )
-from fractal_lba_server.core.ingest import Ingest, _Candidate, _PeerItem, _PeerStream
+from fractal_lba_server.core.ingest import Ingest, _Candidate, _PeerStream
 from fractal_lba_server.core.ingest_events import (
     Effect,
     FramesLost,
@@ -33,6 +29,17 @@ from fractal_lba_server.core.ingest_events import (
     StoreAnswered,
 )
 from fractal_lba_server.core.streams import Entry
+from fractal_lba_sim.explore.zoo.merging import (
+    CallsAllReplicated,
+    ReplacesWhatIsNotDurable,
+    StampsByTheWallClock,
+    last_write_wins,
+    merge_by_arrival,
+    merge_ties_by_arrival,
+    resolve_by_arrival,
+    resolve_last,
+    resolve_ties_by_arrival,
+)
 
 SEEDS = int(os.environ.get("FLK_REGION_SIMULATIONS", "1000"))
 """Histories of the real machine; each has its own seed."""
@@ -72,55 +79,7 @@ def test_history_is_its_seed() -> None:
     ]
 
 
-# --- planted bugs: rules of merging --------------------------------------------------------
-
-
-def merge_by_arrival(a: Stored, b: Stored, rank: Rank) -> Merge:
-    """Let what stands stand."""
-    kind = merge(a, b, rank).kind
-    return Merge(b, a, kind)
-
-
-def resolve_by_arrival(
-    key: Key, frame: Stored, kid: str, standing: Stored | None, rank: Rank
-) -> Apply | None:
-    """Let what stands stand, in the store too."""
-    row = resolve(key, frame, kid, standing, rank)
-    return row if row is None or standing is None else Apply(key, frame, kid, wins=False)
-
-
-def last_write_wins(a: Stored, b: Stored, rank: Rank) -> Merge:
-    """Let the latest write stand."""
-    winner, other, kind = merge(a, b, rank)
-    return Merge(other, winner, kind)
-
-
-def resolve_last(
-    key: Key, frame: Stored, kid: str, standing: Stored | None, rank: Rank
-) -> Apply | None:
-    """Let the latest write stand, in the store too."""
-    if standing is None:
-        return Apply(key, frame, kid)
-    winner, _, kind = last_write_wins(frame, standing, rank)
-    if kind == SAME:
-        return None
-    if winner is frame:
-        return Apply(key, frame, kid, wins=True, replaced=standing)
-    return Apply(key, frame, kid, wins=False)
-
-
-def merge_ties_by_arrival(a: Stored, b: Stored, rank: Rank) -> Merge:
-    """Compare times alone; of two that are equal the first to come stands."""
-    return merge_by_arrival(a, b, rank) if a.hlc == b.hlc else merge(a, b, rank)
-
-
-def resolve_ties_by_arrival(
-    key: Key, frame: Stored, kid: str, standing: Stored | None, rank: Rank
-) -> Apply | None:
-    """Compare times alone, in the store too."""
-    if standing is not None and standing.hlc == frame.hlc:
-        return resolve_by_arrival(key, frame, kid, standing, rank)
-    return resolve(key, frame, kid, standing, rank)
+# --- planted bugs: those of the simulator, and some that only this judge sees -------------
 
 
 class ForgetfulStore(Store):
@@ -128,38 +87,6 @@ class ForgetfulStore(Store):
 
     def override(self, key: Key, loser: Stored) -> None:
         """Let go of a record that was acknowledged."""
-
-
-# --- planted bugs: the machine -------------------------------------------------------------
-
-
-class StampsByTheWallClock(Ingest):
-    """Takes the time of a frame from the clock alone, whatever was merged."""
-
-    def _decide(self, candidate: _Candidate, now_ns: int) -> list[Effect]:
-        self._last_hlc = 0
-        return super()._decide(candidate, now_ns)
-
-
-class CallsAllReplicated(Ingest):
-    """Says `replicated` as soon as a frame is durable here."""
-
-    def _level_of(self, stored: Stored) -> str:
-        return "replicated"
-
-
-class ReplacesWhatIsNotDurable(Ingest):
-    """Lets a peer's frame meet an own one that no sync has covered."""
-
-    def _meet_peer(self, item: _PeerItem, now_ns: int, known: StoreAnswered | None) -> list[Effect]:
-        entry = self._recent.get(item.facts.key)
-        if entry is None or entry.durable:
-            return super()._meet_peer(item, now_ns, known)
-        entry.durable = True
-        try:
-            return super()._meet_peer(item, now_ns, known)
-        finally:
-            entry.durable = False
 
 
 class LetsALostFrameStand(Ingest):

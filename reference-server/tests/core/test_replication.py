@@ -22,7 +22,15 @@ from fractal_lba_server.core import replication as ship
 from fractal_lba_server.core.hlc import COUNTER_BITS
 from fractal_lba_server.core.policy import Policy
 from fractal_lba_server.core.receiver import Held, Receiver
-from fractal_lba_server.core.replication import NOTHING, Mark, Shipper, signature_holds
+from fractal_lba_server.core.replication import (
+    NOTHING,
+    LostTail,
+    Mark,
+    Shipper,
+    TailHeld,
+    lost_tail,
+    signature_holds,
+)
 from fractal_lba_server.core.segment import HEADER_BYTES, Header, read_frame
 
 # --- the shipper ---------------------------------------------------------------------------
@@ -694,3 +702,21 @@ def test_receiver_takes_up_what_its_mirror_holds(stream: SegmentBuilder) -> None
     mirror.files = {1: first, 5: second[:at]}
     assert mirror.receive(5, at, second[at:]).mark == Mark(5, len(second), 7, sealed=False)
     assert mirror.receive(1, 0, first).mark == Mark(1, len(first), 4, sealed=True)
+
+
+# --- a log that has lost its tail
+
+
+@pytest.mark.parametrize(
+    ("held", "lost"),
+    [
+        ([], None),
+        ([TailHeld(5, "us1", 9)], None),
+        ([TailHeld(6, "us1", 2)], LostTail("us1", 3)),
+        ([TailHeld(6, "us1", 2), TailHeld(4, "ap1", 7)], LostTail("us1", 8)),
+    ],
+)
+def test_a_lost_tail_comes_from_whoever_holds_most_under_an_epoch_above_all(
+    held: list[TailHeld], lost: LostTail | None
+) -> None:
+    assert lost_tail(5, held) == lost

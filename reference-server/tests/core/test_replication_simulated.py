@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,8 +27,14 @@ from replication_world import (
 from fractal_lba_server.core import receiver as take
 from fractal_lba_server.core import replication as ship
 from fractal_lba_server.core.receiver import Held, Receiver
-from fractal_lba_server.core.replication import Mark, Shipper
-from fractal_lba_server.core.segment import HEADER_BYTES, SegmentError, read_frame
+from fractal_lba_server.core.replication import Shipper
+from fractal_lba_sim.explore.zoo.shipping import (
+    AnyOrder,
+    EagerWatermark,
+    HidesGap,
+    Impatient,
+    SkipsTruncatedSegment,
+)
 
 SEEDS = int(os.environ.get("FLK_SIMULATIONS", "2000")) // 2
 """Histories of the real machines; each has its own seed."""
@@ -119,70 +124,6 @@ TestShipping = ShippingMachine.TestCase
 
 
 # --- planted bugs --------------------------------------------------------------------------
-
-
-class EagerWatermark(Shipper):
-    """Moves the watermark when a batch leaves, not when the peer has acknowledged it."""
-
-    def _go_on(self, now_ns: int) -> list[ship.Effect]:
-        effects = super()._go_on(now_ns)
-        if effects and isinstance(effects[0], ship.Send):
-            effects += self._advance(self._tail, ())
-        return effects
-
-
-class SkipsTruncatedSegment(Receiver):
-    """Takes a torn segment for finished, and goes on with the next one."""
-
-    def __init__(self, *, held: Held, **facts: Any) -> None:
-        if held.open_data:
-            held = held._replace(mark=held.mark._replace(sealed=True), open_data=b"")
-        super().__init__(held=held, **facts)
-
-
-class AnyOrder(Receiver):
-    """Applies what arrives, also if what stands before it has not (H43)."""
-
-    def _on_batch(self, event: take.BatchReceived, now_ns: int) -> list[take.Effect]:
-        here = (event.first_seq, event.offset)
-        if event.offset == 0 and here > self._mark.next and self._pending is None:
-            header = event.body[:HEADER_BYTES]
-            if len(header) == HEADER_BYTES:
-                self._prev_sha256 = header[16:48]
-                self._mark = Mark(1, 0, event.first_seq - 1, sealed=True)
-        return super()._on_batch(event, now_ns)
-
-
-class Impatient(Shipper):
-    """Gives each segment its own way to the peer: does not wait for the one before."""
-
-    def _on_sealed(self, event: ship.SegmentSealed, now_ns: int) -> list[ship.Effect]:
-        effects = super()._on_sealed(event, now_ns)
-        self._awaiting = None
-        self._at = Mark(event.first_seq, event.size, event.seq, sealed=True)
-        return effects
-
-    def _take_position(self, mark: Mark, now_ns: int) -> list[ship.Effect]:
-        return self._go_on(now_ns)
-
-
-class HidesGap(Receiver):
-    """Acknowledges a batch that does not follow, as if what is missing were there."""
-
-    def _on_batch(self, event: take.BatchReceived, now_ns: int) -> list[take.Effect]:
-        effects = super()._on_batch(event, now_ns)
-        if effects and isinstance(effects[0], take.Refuse) and effects[0].fault == "gap":
-            end = event.offset + len(event.body)
-            try:
-                at = HEADER_BYTES if event.offset == 0 else 0
-                seq = event.first_seq - 1
-                while at < len(event.body):
-                    frame = read_frame(event.body, at)
-                    at, seq = frame.end, frame.seq
-            except SegmentError:
-                return effects
-            return [take.Ack(event.token, Mark(event.first_seq, end, seq, sealed=False), ())]
-        return effects
 
 
 class TornTailStays(MirrorDisk):

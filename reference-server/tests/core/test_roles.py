@@ -280,6 +280,18 @@ def test_a_hand_over_releases_before_it_promotes() -> None:
     assert made.on_event(roles.Tick(view(merged=5, acked=5)), 2) == []
 
 
+def test_a_candidate_says_that_it_takes_over_only_where_nobody_else_can_get_a_lease() -> None:
+    made, _ = role("us1")
+    called = made.on_event(roles.ArbiterSaid(1, lease.Promoted(2)), 0)
+    assert roles.Say(0, 2, None, taking_over=True) in called
+    again, effects = role("us1", kept=made.kept)
+    assert roles.Say(0, 2, None, taking_over=True) in effects, "nor after a crash"
+    led = again.on_event(roles.ArbiterSaid(2, lease.NotLeader(3, "eu1")), 0)
+    assert roles.Say(0, 3, "eu1") in led
+    alone, _ = role("us1", has_arbiter=False)
+    assert roles.Say(0, 65) in alone.on_event(roles.Promote(1, old_is_stopped=False), 0)
+
+
 def test_h96_a_candidate_fetches_what_a_fenced_region_holds_before_it_serves() -> None:
     made, _ = role("us1")
     made.on_event(roles.ArbiterSaid(1, lease.Promoted(2)), 0)

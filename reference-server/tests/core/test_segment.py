@@ -19,12 +19,14 @@ from fractal_lba_server.core.segment import (
     Header,
     SegmentError,
     encode_frame,
+    frame_behind,
     frames,
     payload_of,
     payload_of_frame,
     read_frame,
     read_header,
     scan,
+    whole_part,
 )
 
 FIRST = 41
@@ -194,3 +196,51 @@ def test_worked_example_of_the_format() -> None:
     frame = encode_frame(1, 0x0001_0000, b"{}", b"[]")
     assert frame[:4].hex() == "00000017"
     assert frame[8:].hex() == "010000000000000001000000000001000000027b7d5b5d"
+
+
+# --- what is given of a segment, and what is cut of it
+
+CLOSED = OPEN + FOOTER.to_bytes()
+
+
+@given(st.integers(1, len(CLOSED)), st.sampled_from(STARTS))
+@example(len(CLOSED), STARTS[-1])
+def test_a_part_ends_with_a_whole_frame_or_with_the_footer(limit: int, offset: int) -> None:
+    offset = 0 if offset == HEADER_BYTES else offset
+    data = CLOSED[offset : offset + limit]
+    ends = [start for start in STARTS[1:] if offset < start <= offset + limit]
+    if offset + limit >= len(CLOSED):
+        ends.append(len(CLOSED))
+    if not ends:
+        with pytest.raises(SegmentError):
+            whole_part(data, offset=offset, until=len(CLOSED), frames_max=9)
+        return
+    part = whole_part(data, offset=offset, until=len(CLOSED), frames_max=9)
+    assert part.end == ends[-1] - offset
+    assert part.has_footer == (ends[-1] == len(CLOSED))
+    assert [frame.seq for frame in part.frames] == [
+        seq for (seq, *_), start in zip(WRITTEN, STARTS, strict=False)
+        if max(offset, HEADER_BYTES) <= start < ends[-1]
+    ]  # fmt: skip
+
+
+def test_a_part_holds_no_more_frames_than_a_batch_may() -> None:
+    part = whole_part(CLOSED, offset=0, until=len(CLOSED), frames_max=2)
+    assert (len(part.frames), part.end, part.has_footer) == (2, STARTS[2], False)
+
+
+def test_damage_is_not_taken_for_the_end_of_what_was_read() -> None:
+    data = bytearray(OPEN)
+    data[STARTS[1] + 20] ^= 1
+    with pytest.raises(SegmentError, match="checksum"):
+        whole_part(bytes(data), offset=0, until=len(data), frames_max=9)
+
+
+@pytest.mark.parametrize(("group_max", "is_found"), [(1, True), (2, False)])
+def test_a_whole_frame_behind_a_group_tells_damage_from_a_torn_tail(
+    group_max: int, is_found: bool
+) -> None:
+    data = bytearray(OPEN)
+    data[STARTS[1] + 20] ^= 1
+    behind = frame_behind(bytes(data), scan(data), group_max=group_max)
+    assert (behind is not None) == is_found

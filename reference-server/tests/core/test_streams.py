@@ -35,6 +35,17 @@ LEASES: list[tuple[str, tuple[int, int, str | None], str | None]] = [
 ]
 
 
+def test_whoever_comes_while_it_takes_over_is_early_and_not_wrong() -> None:
+    found = stream(needs_lease=True)
+    found.lease(0, 2, None, taking_over=True)
+    refusal = found.refusal(NOW_NS)
+    assert (refusal.code if refusal else None) == "too_early"
+    found.lease(NOW_NS + 1, 2, None)
+    assert found.refusal(NOW_NS) is None
+    late = found.refusal(NOW_NS + 1)
+    assert (late.code if late else None) == "not_primary", "it took over, and lost its lease"
+
+
 @pytest.mark.parametrize(("word", "code"), [row[1:] for row in LEASES], ids=[r[0] for r in LEASES])
 def test_writer_needs_a_lease(word: tuple[int, int, str | None], code: str | None) -> None:
     found = stream(needs_lease=True)

@@ -10,8 +10,6 @@ or starts a server of its own to stop, kill or promote it:
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import shutil
 import signal
 import socket
@@ -24,18 +22,11 @@ from typing import Self
 
 import pytest
 
-POSTGRES_FOLDERS = ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin")
-"""Where Debian keeps the programs of PostgreSQL."""
+from fractal_lba_server.drill.postgres import Postgres
+from fractal_lba_server.drill.processes import free_port
 
 READY_S = 30.0
 """How long a server may take to answer for the first time."""
-
-
-def free_port() -> int:
-    """Give a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
@@ -47,11 +38,46 @@ def wait_for(ready: Callable[[], bool], what: str, process: subprocess.Popen[byt
         time.sleep(0.02)
 
 
-class _Server:
-    """A process that can be stopped, killed, and started again on the same folder and port."""
+class PostgresServer(Postgres):
+    """The PostgreSQL of a drill, with databases and a gentle end."""
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__(**settings)
+        self._databases = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, **settings: str) -> Iterator[Self]:
+        """Run a server for a while."""
+        server = cls(**settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()
+
+    def stop(self) -> None:
+        """End the server and every connection to it."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(READY_S)
+
+    def new_database(self) -> str:
+        """Make an empty database; give its URL."""
+        self._databases += 1
+        name = f"test{self._databases}"
+        self.query(f"CREATE DATABASE {name}")
+        return self.url_of(name)
+
+
+class RedisServer:
+    """One Redis that can be stopped, killed and started again; options of its command line."""
 
     def __init__(self, **options: str) -> None:
-        self.options = options
+        self.options = {
+            "save": "", "appendonly": "yes", "appendfsync": "everysec",
+            "maxmemory_policy": "noeviction", "repl_diskless_sync_delay": "0", **options,
+        }  # fmt: skip
         self.folder = Path(tempfile.mkdtemp(prefix="flk-engine-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -92,89 +118,6 @@ class _Server:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
-        raise NotImplementedError
-
-
-class PostgresServer(_Server):
-    """A cluster of its own, owned by the user `postgres`, as PostgreSQL refuses root."""
-
-    def __init__(self, **options: str) -> None:
-        super().__init__(**{"fsync": "on", "shared_buffers": "32MB", **options})
-        self._bin = next(Path(each) for each in POSTGRES_FOLDERS if Path(each).is_dir())
-        self._data = self.folder / "data"
-        if os.getuid() == 0:
-            user = pwd.getpwnam("postgres")
-            os.chown(self.folder, user.pw_uid, user.pw_gid)
-        self._run("initdb", "-D", str(self._data), "-A", "trust", "-U", "postgres", "--no-locale",
-                  "-E", "UTF8", "--no-sync")  # fmt: skip
-        self._databases = 0
-
-    @property
-    def url(self) -> str:
-        """Give the URL of the first database."""
-        return self.url_of("postgres")
-
-    def url_of(self, database: str) -> str:
-        """Give the URL of a database."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
-
-    def start(self) -> None:
-        """Start the server and wait until it takes connections."""
-        options = [
-            part for name, value in self.options.items() for part in ("-c", f"{name}={value}")
-        ]
-        self.process = subprocess.Popen(
-            [*_as_postgres(), str(self._bin / "postgres"), "-D", str(self._data), "-p",
-             str(self.port), "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1", *options],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        wait_for(self._answers, "PostgreSQL", self.process)
-
-    def stop(self) -> None:
-        """End the server and every connection to it."""
-        self._end(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End the server at once; its children see that it is gone, and end too."""
-        children = self._children()
-        super().kill()
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-
-    def new_database(self) -> str:
-        """Make an empty database; give its URL."""
-        self._databases += 1
-        name = f"test{self._databases}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
-        return self.url_of(name)
-
-    def _children(self) -> list[int]:
-        if self.process is None or self.process.poll() is not None:
-            return []
-        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in text.split()]
-
-    def _answers(self) -> bool:
-        command = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        return subprocess.run(command, check=False).returncode == 0
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [*_as_postgres(), str(self._bin / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd="/")
-
-
-class RedisServer(_Server):
-    """One Redis; options are those of its command line."""
-
-    def __init__(self, **options: str) -> None:
-        super().__init__(**{
-            "save": "", "appendonly": "yes", "appendfsync": "everysec",
-            "maxmemory_policy": "noeviction", "repl_diskless_sync_delay": "0", **options,
-        })  # fmt: skip
-
     @property
     def url(self) -> str:
         """Give the URL of its first database."""
@@ -209,13 +152,6 @@ class RedisServer(_Server):
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _as_postgres() -> list[str]:
-    """Run as the user of PostgreSQL where we are root."""
-    if os.getuid() != 0:
-        return []
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
 
 
 @pytest.fixture(scope="session")

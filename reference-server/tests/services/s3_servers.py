@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
-from engines import free_port, wait_for
+from engines import wait_for
+
+from fractal_lba_server.drill.processes import free_port
 
 KEY, SECRET = "flk-test-key", "flk-test-secret"
 READY_S = 90.0

@@ -23,6 +23,7 @@ import pytest
 
 from fractal_lba_server.core.health import ProbeRule
 from fractal_lba_server.core.ramp import STEPS
+from fractal_lba_server.drill.processes import free_port
 from fractal_lba_server.haproxy_ramp import RampFailedError, is_ready, ramp_up, set_weight
 
 pytestmark = pytest.mark.services
@@ -81,9 +82,7 @@ class TinyRegion:
 
 class Proxy:
     def __init__(self, folder: Path, regions: dict[str, TinyRegion]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.socket = folder / "haproxy.sock"
         self.environment = {
             **os.environ,
@@ -96,10 +95,10 @@ class Proxy:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def ask(self, host: str = "pcs.example") -> tuple[int, str]:
+    def ask(self, host: str = "pcs.example", method: str = "GET") -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", "/v1/pcs/x", headers={"Host": host})
+            connection.request(method, "/v1/pcs/x", headers={"Host": host})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
@@ -209,6 +208,19 @@ def test_a_draining_region_gets_no_new_request(
     wait_until(lambda: proxy.states()["us1"] == "DOWN", "not seen to drain")
     assert not set(proxy.count(20)) - {"eu1", "eu2"}
     assert regions["us1"].taken == before
+
+
+def test_a_submit_that_was_answered_is_not_sent_again(
+    proxy: Proxy, regions: dict[str, TinyRegion]
+) -> None:
+    """A 503 may follow a record that is in the log: its client decides what comes next."""
+    regions["us1"].ready = False
+    assert (503, "us1") in {proxy.ask(method="POST") for _ in CODES}
+    regions["eu1"].kill()
+    answers = {proxy.ask(method="POST") for _ in CODES}
+    assert answers <= {(200, "eu2"), (503, "us1")}, "one without a connection goes elsewhere"
+    wait_until(lambda: proxy.states()["us1"] == "DOWN", "not seen to drain")
+    assert {proxy.ask(method="POST") for _ in CODES} == {(200, "eu2")}
 
 
 def test_a_locked_tenant_stays_in_its_placement(

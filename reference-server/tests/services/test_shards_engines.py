@@ -171,7 +171,7 @@ async def test_h24_a_postgresql_that_hangs_is_no_miss(own_postgres: PostgresServ
     shard = await open_shard("a", own_postgres.url)
     await shard.complete([done(1)], ring_epoch=1)
     assert own_postgres.process is not None
-    processes = [own_postgres.process.pid, *own_postgres._children()]
+    processes = [own_postgres.process.pid, *own_postgres.children()]
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""The commands `flk outbox status`, `flush`, `resign` and `dead list|requeue|purge`."""
+"""The commands `flk outbox status`, `flush`, `resign`, `resend` and `dead list|requeue|purge`."""
 
 from __future__ import annotations
 
@@ -120,6 +120,23 @@ def resign(
     Output(as_json=as_json).result(
         {"kid": old_kid, "new_kid": signer.kid, "resigned": resigned},
         f"{resigned} signed again with {signer.kid}",
+    )
+
+
+@outbox.command()
+@DIRECTORY
+@click.option("--region", required=True, help="The region that is lost for good.")
+@json_option
+def resend(directory: str, region: str, as_json: bool) -> None:
+    """Let what is held in a lost region wait again; `flk outbox flush` sends it to another.
+
+    A held record was recorded there, and nobody has said that another region has it. One that
+    has it all the same answers with the first outcome.
+    """
+    with _open(directory) as box:
+        count = box.resend(region)
+    Output(as_json=as_json).result(
+        {"region": region, "resent": count}, f"{count} wait again that were held in {region}"
     )
 
 

@@ -151,6 +151,30 @@ class Outbox:
             self._drop_dead(id, "purged")
             self._note("purged", id)
 
+    def resend(self, region: str) -> int:
+        """Send again what is held in a region that will not come back; give how many records.
+
+        The same bytes under the same key: another region that has a record answers with its first
+        outcome. Raises OutboxError `outbox_corrupt` if the file system fails.
+        """
+        sent: dict[str, str] = {}
+        with self._reporting(wake=True):
+            self._log.check_open()
+            for id in [id for id, at in self._held.items() if at.region == region]:
+                self._logs.rotate_if_full()  # it may let the lock go, and what is held with it
+                letter = self._logs.read(self._logs.entries[id]) if id in self._held else None
+                if letter is not None:
+                    sent[id] = self._logs.put(letter).id
+            self._log.sync_now()
+            for old, new in sent.items():
+                # While others had the lock, its watermark may have let the old one go.
+                if (held := self._logs.entries.get(old)) is not None:
+                    self._let_go(held, "release", reason="resent")
+                self._schedule.add(self._logs.entries[new])
+                self._note("queued", new)
+            self._logs.remove_done()
+        return len(sent)
+
     def close(self) -> None:
         """Make everything durable and give the directory free. Close the client first."""
         with self._lock:

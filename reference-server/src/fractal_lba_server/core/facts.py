@@ -8,7 +8,7 @@ answers again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fractal_lba.canonical import jcs
 
@@ -16,8 +16,7 @@ from .first_write import Key, Origin, Stored
 from .segment import Frame
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """The members of a frame's `meta`."""
 
     key: Key

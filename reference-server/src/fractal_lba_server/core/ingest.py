@@ -657,7 +657,9 @@ class Ingest:
             return [PeerMerged(event.token, ())]
         self._last_hlc = max(self._last_hlc, *(facts.stored.hlc for facts in event.frames))
         first = event.frames[0].stored
-        stream = self._peers.setdefault(first.origin[:2], _PeerStream(first.seq))
+        stream = self._peers.get(first.origin[:2])
+        if stream is None:
+            stream = self._peers[first.origin[:2]] = _PeerStream(first.seq)
         batch = _PeerBatch(event.token, len(event.frames))
         effects: list[Effect] = []
         for facts in event.frames:
@@ -713,6 +715,8 @@ class Ingest:
 
     def _merge(self, entry: Entry, frame: Stored, now_ns: int) -> list[Effect]:
         """Let the first of two outcomes stand; answer those who waited for the other's level."""
+        if entry.stored is frame:  # the first of its id
+            return []
         met = merge(frame, entry.stored, self._rank)
         if met.kind == SAME:
             return []
@@ -770,7 +774,9 @@ class Ingest:
 
     def _on_lease(self, event: LeaseChanged, now_ns: int) -> list[Effect]:
         stream = self._streams[event.placement]
-        stream.lease(event.until_ns, event.region_epoch, event.leader)
+        stream.lease(
+            event.until_ns, event.region_epoch, event.leader, taking_over=event.taking_over
+        )
         if not event.until_ns or event.region_epoch <= stream.origin.region_epoch:
             return []
         stream.open_epoch(event.region_epoch)
@@ -930,6 +936,8 @@ def _asks_last(effects: list[Effect]) -> list[Effect]:
 
     They would be carried out before what stands behind the look-up, although they follow it.
     """
+    if len(effects) < 2:
+        return effects
     asks: list[Effect] = [one for one in effects if isinstance(one, Ask)]
     return [one for one in effects if not isinstance(one, Ask)] + asks
 

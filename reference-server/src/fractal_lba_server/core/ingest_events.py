@@ -149,12 +149,13 @@ class StreamStopped(NamedTuple):
 
 
 class LeaseChanged(NamedTuple):
-    """Who may write to a placement: we, until `until_ns`; or not we, and `leader` is the way."""
+    """Who may write to a placement: we, until `until_ns`; `leader`; or we soon (`taking_over`)."""
 
     placement: str
     until_ns: int
     region_epoch: int
     leader: str | None = None
+    taking_over: bool = False
 
 
 class TimerFired(NamedTuple):

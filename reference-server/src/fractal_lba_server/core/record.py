@@ -333,15 +333,9 @@ RESIDUAL_RULES: Final[tuple[Rule, ...]] = (
 """In the order of spec/formats.md 1; a later rule may rely on the earlier ones."""
 
 
-RULES_BEYOND_SHAPE: Final = RESIDUAL_RULES[1:]
-"""What is left where the compiled schema has looked: it asks for lexical integers itself."""
-
-
-def residual_violation(
-    record: Mapping[str, Any], rules: Sequence[Rule] = RESIDUAL_RULES
-) -> Violation | None:
+def residual_violation(record: Mapping[str, Any]) -> Violation | None:
     """Apply the residual rules to a record that the schema accepts, integers lexical."""
-    for rule in rules:
+    for rule in RESIDUAL_RULES:
         violation = rule(record)
         if violation is not None:
             return violation

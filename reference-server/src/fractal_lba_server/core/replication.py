@@ -10,7 +10,7 @@ The machine has no clock, no file and no socket. Events come in with a time, eff
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -80,6 +80,36 @@ def signature_holds(public_key: bytes, message: bytes, signature: bytes) -> bool
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+# --- a log that has lost its tail -----------------------------------------------------------
+
+
+class TailHeld(NamedTuple):
+    """What a peer holds of our log, and the region epoch under which that was written last."""
+
+    seq: int
+    peer: str
+    region_epoch: int
+
+
+class LostTail(NamedTuple):
+    """What our log has lost: who gives it back, and the region epoch under which it goes on."""
+
+    source: str
+    region_epoch: int
+
+
+def lost_tail(last_seq: int, held: Sequence[TailHeld]) -> LostTail | None:
+    """Say what a log that ends at `last_seq` has lost, if peers hold more (spec/shipping.md 10.5).
+
+    What was lost may have been acknowledged, and shipped to nobody: its numbers are given again,
+    under an epoch of their own, so that no watermark ever covers what is gone.
+    """
+    longest = max(held, default=None)
+    if longest is None or longest.seq <= last_seq:
+        return None
+    return LostTail(longest.peer, max(one.region_epoch for one in held) + 1)
 
 
 # --- events --------------------------------------------------------------------------------

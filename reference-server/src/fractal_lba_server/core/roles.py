@@ -143,6 +143,8 @@ class Say(NamedTuple):
     until_ns: int
     region_epoch: int
     leader: str | None = None
+    taking_over: bool = False
+    """Whether we alone may be next: whoever comes to us is right, but early."""
 
 
 class Fence(NamedTuple):
@@ -249,7 +251,7 @@ class Role:
         kept = self.kept
         return [
             Persist(kept),
-            Say(0, kept.region_epoch, self._elsewhere()),
+            Say(0, kept.region_epoch, self._elsewhere(), self._takes_over()),
             Fence(self._others, kept.region_epoch),
             Adopt(kept.region_epoch),
         ]
@@ -315,7 +317,7 @@ class Role:
     def _begin(self, region_epoch: int, *, stopped: bool = False) -> Iterator[Effect]:
         self.kept = Kept(PROMOTING, region_epoch, None, FENCE, stopped)
         yield Persist(self.kept)
-        yield Say(0, region_epoch)
+        yield Say(0, region_epoch, None, self._takes_over())
         yield Fence(self._others, region_epoch)
         yield from self._ask_peers()
 
@@ -454,6 +456,10 @@ class Role:
 
     def _elsewhere(self) -> str | None:
         return self.kept.leader if self.kept.leader != self._me else None
+
+    def _takes_over(self) -> bool:
+        """Tell whether the next lease is ours alone; nobody but an arbiter sees to that."""
+        return self._has_arbiter and self.kept.role == PROMOTING
 
     @property
     def follows(self) -> str | None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from google_crc32c import extend
 from google_crc32c import value as crc32c
@@ -38,6 +38,10 @@ MAX_PAYLOAD_BYTES: Final = 19 + MAX_META_BYTES + 65_536
 
 FRAME_RECORD: Final = 1
 """Frame type of an accepted record."""
+
+GROUP_FRAMES_MAX: Final = 1_024
+"""Most frames that share one sync. A whole frame this far behind a damaged one was written after
+the damaged one had been synced."""
 
 _MAGIC: Final = b"WORMSEG1"
 _END: Final = b"WORMEND1"
@@ -72,8 +76,7 @@ class Header:
         return head + _U32.pack(crc32c(head))
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One decision: the exact bytes of a record and the facts of its acceptance."""
 
     offset: int
@@ -175,6 +178,50 @@ def frame_at_number(data: bytes, offset: int, seq: int) -> Frame | None:
         except SegmentError:
             at = data.find(mark, at + 1)
     return None
+
+
+def frame_behind(data: bytes, found: Scan, *, group_max: int = GROUP_FRAMES_MAX) -> Frame | None:
+    """Find a frame that was written after what a cut of the tail would drop had been synced.
+
+    Where there is one, what was scanned ends at damage and not at a torn tail (spec/formats.md
+    7.9). The length of a damaged frame says nothing, and a zero in its place ends the data as a
+    tail does; so what stands behind is looked for by its number.
+    """
+    last_seq = found.frames[-1].seq if found.frames else read_header(data).first_seq - 1
+    return frame_at_number(data, found.end, last_seq + 1 + group_max)
+
+
+class Part(NamedTuple):
+    """A part of a segment, cut behind its last whole frame."""
+
+    frames: tuple[Frame, ...]
+    end: int
+    """How many bytes of what was read are whole."""
+    has_footer: bool
+
+
+def whole_part(data: bytes, *, offset: int, until: int, frames_max: int) -> Part:
+    """Cut what was read of a segment from `offset` on; its data, or its footer, ends at `until`.
+
+    Raises SegmentError where it is not what was written.
+    """
+    found: list[Frame] = []
+    at = 0
+    if offset == 0:
+        read_header(data)
+        at = HEADER_BYTES
+    while at < len(data) and len(found) < frames_max:
+        try:
+            frame = read_frame(data, at)
+        except SegmentError:
+            if offset + len(data) < until and found:
+                break  # the end of what was read cuts this frame; it goes with the next part
+            if offset + at + FOOTER_BYTES != until or len(data) - at != FOOTER_BYTES:
+                raise
+            return Part(tuple(found), len(data), has_footer=True)
+        found.append(frame)
+        at = frame.end
+    return Part(tuple(found), at, has_footer=False)
 
 
 def frames(data: bytes | memoryview, first_seq: int) -> Iterator[Frame]:

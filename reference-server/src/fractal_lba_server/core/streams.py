@@ -82,14 +82,18 @@ class Stream:
         self._until_ns: int | None = 0 if start.needs_lease else None
         self._leader: str | None = None
         self._leader_epoch = start.region_epoch
+        self._taking_over = False
 
-    def lease(self, until_ns: int, region_epoch: int, leader: str | None) -> None:
-        """Take word of who may write: we until `until_ns`, or whoever is at `leader`."""
+    def lease(
+        self, until_ns: int, region_epoch: int, leader: str | None, *, taking_over: bool = False
+    ) -> None:
+        """Take word of who may write: we until `until_ns`, `leader`, or we before long."""
         if self._until_ns is not None:
             # A lease of an epoch before our own is an old word: it lets nobody write.
             self._until_ns = until_ns if region_epoch >= self.origin.region_epoch else 0
             self._leader = leader
             self._leader_epoch = region_epoch
+            self._taking_over = taking_over
 
     def open_epoch(self, region_epoch: int) -> None:
         """Go on under a later region epoch; what was written before belongs to the earlier one."""
@@ -133,6 +137,8 @@ class Stream:
             return Refusal("unavailable", "the write-ahead log has no space")
         if self.may_write(now_ns):
             return None
+        if self._taking_over:
+            return Refusal("too_early", "this region is taking over the placement; come again")
         if self._leader is None:
             return Refusal("not_primary", "this region does not lead the placement")
         hint = {"endpoint": self._leader, "region_epoch": self._leader_epoch}

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from ..judge.accounts import END
+from ..judge.parts import END
 from .census import State, digests_of, read_state, write_census
 from .faults import STALE, Breaker
 from .fleet import Fleet

@@ -67,11 +67,6 @@ class Breaker:
                 self.settle(fault)
             self._count(fault)
 
-    @property
-    def open_ids(self) -> list[str]:
-        """Name the faults that are not healed."""
-        return list(self._open)
-
     def _write(self, fault: Fault, state: str, **more: Any) -> None:
         self._fleet.trace.write(
             "fault", id=fault["id"], kind=fault["kind"], region=fault.get("region"), state=state,

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a dedup shard in a drill: a cluster of its own, so that it can die alone.
+"""A PostgreSQL with a cluster of its own, so that it can die alone: for drills and for tests.
 
 PostgreSQL refuses root; as root it runs as the user `postgres` that Debian's package makes.
 """
@@ -24,7 +24,7 @@ DEBIAN: Final = Path("/usr/lib/postgresql")
 USER: Final = "postgres"
 START_S: Final = 30.0
 STOP_S: Final = 10.0
-SETTINGS: Final = ("listen_addresses=127.0.0.1", "shared_buffers=32MB", "max_connections=50")
+SETTINGS: Final = {"listen_addresses": "127.0.0.1", "shared_buffers": "32MB"}
 ENTRIES: Final = "flk_dedup_entries"
 
 
@@ -39,32 +39,37 @@ def programs() -> Path:
 
 
 class Postgres:
-    """One real PostgreSQL; what it was told is on its disk before it answers."""
+    """One real PostgreSQL; without other settings, what it was told is on its disk first."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._settings = {**SETTINGS, **settings}
         # Not in the home of the drill: the user of the server may not enter that.
-        self._folder = Path(tempfile.mkdtemp(prefix="flk-drill-postgres-"))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix="flk-postgres-"))
 
     @property
     def url(self) -> str:
         """Say where it is."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{USER}"
+        return self.url_of(USER)
+
+    def url_of(self, database: str) -> str:
+        """Say where a database is."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     @property
     def running(self) -> bool:
         """Say whether it runs."""
-        return self._process is not None and self._process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
         """Start it, the first time with a new cluster, and wait until it answers."""
         folder, data = programs(), self._folder / "data"
         if not data.exists():
             self._initialise(folder, data)
-        settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        settings = [w for name, value in self._settings.items() for w in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - found above
+            self.process = subprocess.Popen(  # noqa: S603 - found above
                 [
                     *_as_user(), str(folder / "postgres"), "-D", str(data), "-p", str(self.port),
                     "-k", str(self._folder), *settings,
@@ -120,15 +125,23 @@ class Postgres:
 
     def kill(self) -> None:
         """Send SIGKILL to it and all of its children, which hold the port otherwise."""
-        process, self._process = self._process, None
+        children = self.children()
+        process, self.process = self.process, None
         if process is None:
             return
-        children = _children(process.pid)
         process.kill()
         process.wait(STOP_S)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+
+    def children(self) -> list[int]:
+        """Name the processes that it has started."""
+        if self.process is None:
+            return []
+        pid = self.process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children")
+        return [int(word) for word in listed.read_text().split()] if listed.exists() else []
 
     def close(self) -> None:
         """End it and remove its cluster."""
@@ -140,8 +153,3 @@ def _as_user() -> list[str]:
     if os.getuid() != 0:
         return []
     return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
-
-
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in listed.read_text().split()] if listed.exists() else []

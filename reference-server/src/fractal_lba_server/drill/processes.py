@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,12 @@ START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 30.0
 COMMAND_TIMEOUT_S: Final = 60.0
 
+PORTS_KEPT_MAX: Final = 256
+"""Of more ports than this, the first are free to others again: a process has few descriptors."""
+
+_kept: Final[deque[int]] = deque()
+"""Descriptors: they end with the process."""
+
 _READY = re.compile(
     r"(?:arbiter )?listening on \S+:(?P<port>\d+)(?:, admin on \S+:(?P<admin>\d+))?|checking "
 )
@@ -38,11 +45,22 @@ class ProcessError(Exception):
 
 
 def free_port() -> int:
-    """Give a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Give a port of this machine that nobody else is given while this process lives.
+
+    A socket stays bound to it and never listens. Linux lets a program that reuses addresses listen
+    there all the same, also after a restart; elsewhere the port was free a moment ago.
+    """
+    kept = socket.socket()
+    kept.bind(("127.0.0.1", 0))
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port: int = kept.getsockname()[1]
+    if sys.platform != "linux":
+        kept.close()
         return port
+    if len(_kept) == PORTS_KEPT_MAX:
+        os.close(_kept.popleft())
+    _kept.append(kept.detach())
+    return port
 
 
 def takes_writes(port: int) -> bool:

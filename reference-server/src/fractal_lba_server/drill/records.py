@@ -27,8 +27,10 @@ def pcs_id_of(name: str) -> str:
     return derive_pcs_id(sha256(name.encode()).hexdigest(), 1, SHARD_ID)
 
 
-def record(name: str, *, variant: int = 0) -> dict[str, Any]:
-    """Make an unsigned record that every server accepts."""
+def record(name: str, *, variant: int = 0, sent_at: str | None = None) -> dict[str, Any]:
+    """Make an unsigned record that every server accepts; it is sent now if nothing else is said."""
+    if sent_at is None:
+        sent_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     own = _estimate(variant)
     root = sha256(name.encode()).hexdigest()
     return {
@@ -38,7 +40,7 @@ def record(name: str, *, variant: int = 0) -> dict[str, Any]:
         "shard_id": SHARD_ID,
         "epoch": 1,
         "attempt": 1,
-        "sent_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "sent_at": sent_at,
         "seed": 0,
         "scales": SCALES,
         "N_j": COUNTS,

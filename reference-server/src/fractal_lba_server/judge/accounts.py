@@ -11,12 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .parts import CLASSES, END, FAILOVER, LEVELS, OPEN, POSITIVE, Event
-
-__all__ = [
-    "CLASSES", "END", "FAILOVER", "LEVELS", "OPEN", "POSITIVE", "Account", "Ack", "Census", "Held",
-    "acknowledgements", "censuses", "settle",
-]  # fmt: skip
+from .parts import CLASSES, LEVELS, OPEN, POSITIVE, Event
 
 
 class Ack(NamedTuple):

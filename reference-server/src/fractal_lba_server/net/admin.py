@@ -51,6 +51,9 @@ class AdminApp:
         if not self._region.admits(request):
             self.refuse("unauthorized", "show the administrative token", request, reply)
             return
+        if b"origin" in request.headers:
+            self.refuse("forbidden", "no page of a browser asks here", request, reply)
+            return
         if self._region.handles(request):
             self._region.handle(request, reply)
             return

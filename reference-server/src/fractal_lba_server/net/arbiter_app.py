@@ -191,6 +191,8 @@ class ArbiterApp:
 
 def _caller(request: Request) -> str | None:
     """Name the caller; None on plain loopback, where nobody shows a certificate."""
+    if b"origin" in request.headers:
+        raise _RefusedError("forbidden", "no page of a browser asks here")
     named = [uri for uri in request.uris if uri.startswith(REGION_URI)]
     if len(named) == 1:
         return named[0].removeprefix(REGION_URI)

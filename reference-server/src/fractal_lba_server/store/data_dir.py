@@ -13,6 +13,7 @@ The layout is spec/formats.md, section "data directory".
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -25,6 +26,13 @@ from ..core.policy import Policy
 LAYOUT_VERSION: Final = 1
 OPEN_STREAM: Final = "open"
 """The stream of tenants that are not locked to regions."""
+
+LOST_AND_FOUND: Final = "lost+found"
+"""What a fresh file system has in its root, which is a fine place for a data directory or a log."""
+
+HARMLESS: Final = frozenset({"LOCK", "FORMAT.new", LOST_AND_FOUND})
+"""What a folder may hold that is to become a data directory; a first start that was killed may
+have left the other two."""
 
 
 class StreamDir(NamedTuple):
@@ -53,13 +61,12 @@ class DataDir:
         """Open or make a directory. `region` None takes the one it was made for."""
         _make_folders(path)
         lock = _lock(path)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, lock)
             _check_layout(path)
             code, region_epoch = _region(path, region)
             _make_folders(path / "policies", path / "wal", path / "wal" / OPEN_STREAM)
-        except BaseException:
-            os.close(lock)
-            raise
+            undo.pop_all()
         return cls(path, code, region_epoch, lock)
 
     @property
@@ -75,13 +82,6 @@ class DataDir:
     def streams(self) -> list[StreamDir]:
         """Give every stream that is here: our own first, then the mirrors."""
         return streams_in(self.path)
-
-    def raise_epoch(self, region_epoch: int) -> None:
-        """Make a later region epoch durable, before anything is written under it."""
-        if region_epoch > self.region_epoch:
-            document = {"region": self.region, "region_epoch": region_epoch}
-            write_durably(self.path / "region.json", json.dumps(document).encode() + b"\n")
-            self.region_epoch = region_epoch
 
     @property
     def index(self) -> Path:
@@ -111,7 +111,8 @@ class DataDir:
 def streams_in(path: Path) -> list[StreamDir]:
     """Give the streams of a data directory, also of one that a server holds."""
     region = json.loads((path / "region.json").read_bytes())["region"]
-    own = [StreamDir(region, p.name, p) for p in sorted((path / "wal").iterdir())]
+    logs = sorted(p for p in (path / "wal").iterdir() if p.name != LOST_AND_FOUND)
+    own = [StreamDir(region, p.name, p) for p in logs]
     mirrors = sorted((path / "peers").glob("*/*"))
     return own + [StreamDir(p.parent.name, p.name, p) for p in mirrors if p.is_dir()]
 
@@ -128,7 +129,7 @@ def write_durably(path: Path, data: bytes) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, path)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _make_folders(*folders: Path) -> None:
@@ -136,11 +137,12 @@ def _make_folders(*folders: Path) -> None:
     for folder in folders:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync_folder(folder.parent)
+            sync(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -165,9 +167,7 @@ def _lock(path: Path) -> int:
 def _check_layout(path: Path) -> None:
     file = path / "FORMAT"
     if not file.exists():
-        # A first start that was killed may have left these two.
-        ours = {"LOCK", "FORMAT.new"}
-        strangers = sorted(p.name for p in path.iterdir() if p.name not in ours)
+        strangers = sorted(p.name for p in path.iterdir() if p.name not in HARMLESS)
         if strangers:
             raise DataDirError(
                 f"{path}: holds {strangers[0]!r} but no FORMAT; this is no data directory"

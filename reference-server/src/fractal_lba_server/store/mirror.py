@@ -18,15 +18,14 @@ from ..core.first_write import Origin
 from ..core.receiver import Held
 from ..core.replication import BATCH_FRAMES_MAX, NOTHING, Mark
 from ..core.segment import (
-    FOOTER_BYTES,
     GENESIS,
     HEADER_BYTES,
     Frame,
     Header,
     SegmentError,
-    read_frame,
     read_header,
     scan,
+    whole_part,
 )
 from .files import Files, SystemFiles
 from .wal import (
@@ -216,23 +215,9 @@ def read_batch(
     """
     first_seq, offset = place
     data = read_range(directory, first_seq, offset, min(until - offset, limit))
-    at, frames = 0, 0
-    if offset == 0:
-        read_header(data)
-        at = HEADER_BYTES
-    sealed = False
-    while at < len(data) and frames < BATCH_FRAMES_MAX:
-        try:
-            frame = read_frame(data, at)
-        except SegmentError:
-            if offset + len(data) < until and frames:
-                break  # the limit cuts this frame; it goes with the next batch
-            if offset + at + FOOTER_BYTES != until or len(data) - at != FOOTER_BYTES:
-                raise
-            sealed, at = True, len(data)
-            break
-        at, seq, frames = frame.end, frame.seq, frames + 1
-    return data[:at], Mark(first_seq, offset + at, seq, sealed)
+    part = whole_part(data, offset=offset, until=until, frames_max=BATCH_FRAMES_MAX)
+    last_seq = part.frames[-1].seq if part.frames else seq
+    return data[: part.end], Mark(first_seq, offset + part.end, last_seq, part.has_footer)
 
 
 def read_part(directory: Path, held: Mark, place: tuple[int, int], limit: int) -> bytes:

@@ -9,6 +9,7 @@ an outcome that does not stand is kept in `overridden`.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any, Final
 import orjson
 
 from ..core.first_write import Apply, Key, Origin, Stored
+from .data_dir import DataDirError, sync
 from .filter import IdFilter
 
 CACHE_KIB: Final = 65_536
@@ -121,20 +123,38 @@ _PUT_ONE: Final = "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)"
 _Row = tuple[int, int, int, bytes, int, bytes]
 
 
+@contextlib.contextmanager
+def faults_named(path: Path) -> Iterator[None]:
+    """Say of an error of SQLite which index it is about, and what to do. Raises DataDirError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = f"{path}: {error}"
+        if not isinstance(error, sqlite3.OperationalError):  # a lock, a right or space is no damage
+            command = f"flk-server replay --rebuild --data {path.parent}"
+            text += f"; the logs hold all that was in it: `{command}` makes it anew"
+        raise DataDirError(text) from None
+
+
 class Index:
     """Two connections: one thread applies, another looks up. Methods raise sqlite3.Error."""
 
     def __init__(
         self, path: Path, *, on_applied: Callable[[Sequence[Apply]], None] = lambda rows: None
     ) -> None:
+        """Open an index, or make an empty one. Raises DataDirError."""
         self._path = path
         self._on_applied = on_applied
+        self._filter = IdFilter()
+        self._filter_is_whole = False
+        with faults_named(path):
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
         _remove_other_layouts(path)
         self._writer = _connect(path)
         self._writer.executescript(_SCHEMA)
         self._reader = _connect(path)
-        self._filter = IdFilter()
-        self._filter_is_whole = False
         rows = self._writer.execute("SELECT id, number FROM tenants").fetchall()
         self._tenants: dict[str, int] = {bytes(name).decode(): number for name, number in rows}
         kids = self._writer.execute("SELECT id FROM kids").fetchall()
@@ -441,5 +461,18 @@ def layout_of(path: Path) -> int | None:
 def _remove_other_layouts(path: Path) -> None:
     """Remove an index of another version: the logs hold everything that was in it."""
     if layout_of(path) not in (None, LAYOUT):
-        for part in path.parent.glob(f"{path.name}*"):
-            part.unlink()
+        remove_index(path)
+
+
+def remove_index(path: Path) -> None:
+    """Remove an index with its journal, if it is there."""
+    for part in path.parent.glob(f"{path.name}*"):
+        part.unlink()
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Put a closed index in the place of another one, which is given up; durable on return."""
+    remove_index(path)  # a journal that stayed would be taken for that of the new one
+    sync(new)
+    new.rename(path)
+    sync(path.parent)

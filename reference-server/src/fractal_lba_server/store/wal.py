@@ -32,13 +32,14 @@ from ..core.replication import SegmentSealed, TailGrown
 from ..core.segment import (
     FOOTER_BYTES,
     GENESIS,
+    GROUP_FRAMES_MAX,
     HEADER_BYTES,
     Footer,
     Frame,
     Header,
     Scan,
     SegmentError,
-    frame_at_number,
+    frame_behind,
     payload_of,
     read_header,
     scan,
@@ -56,10 +57,6 @@ FILL_STEP_BYTES: Final = 4 * 1024 * 1024
 
 FILL_CHUNK_BYTES: Final = 256 * 1024
 """Zero-filling syncs this often, because a sync of data waits for the zeros before it."""
-
-GROUP_FRAMES_MAX: Final = 1_024
-"""Most frames that share one sync. A whole frame this far behind a damaged one was written after
-the damaged one had been synced."""
 
 AGE_CHECK_S: Final = 1.0
 """How often an idle log looks at the age of its segment."""
@@ -174,17 +171,11 @@ def read_frames(directory: Path, first_seq: int = 1) -> Iterator[tuple[Path, Fra
 
 
 def check_cut(path: Path, data: bytes, found: Scan) -> None:
-    """Refuse to cut off what must have been acknowledged (spec/formats.md 7.9).
-
-    The length of a damaged frame says nothing, and a zero in its place ends the data as a tail
-    does; so what stands behind is looked for by its number.
-    """
-    last_seq = found.frames[-1].seq if found.frames else read_header(data).first_seq - 1
-    seq = last_seq + 1 + GROUP_FRAMES_MAX
-    behind = frame_at_number(data, found.end, seq)
+    """Refuse to cut off what must have been acknowledged (spec/formats.md 7.9)."""
+    behind = frame_behind(data, found, group_max=GROUP_FRAMES_MAX)
     if behind is not None:
         fault = found.fault or f"the data ends at byte {found.end}"
-        text = f"{fault}, but frame {seq} stands whole behind it at byte {behind.offset}"
+        text = f"{fault}, but frame {behind.seq} stands whole behind it at byte {behind.offset}"
         raise WalCorruptError(path, text)
 
 
