@@ -14,8 +14,9 @@ from typing import Any
 import simpy
 
 from fractal_lba_server.drill.scenario import Scenario
-from fractal_lba_sim.plan.setup import NS_PER_S, Setup, client_rows, ns
+from fractal_lba_sim.plan.setup import Setup, client_rows, ns
 from fractal_lba_sim.streams import Streams
+from fractal_lba_sim.waiting import NS_PER_S
 
 Steps = Generator[simpy.Event, Any, None]
 

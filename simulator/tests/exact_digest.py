@@ -33,8 +33,8 @@ def iterates_a_set(parts: Parts) -> Parts:
 @plant("reads-the-clock", kind=SIMULATOR, says="a disk is as slow as the machine that simulates it")
 def reads_the_clock(parts: Parts) -> Parts:
     class Timed(Disk):
-        def sync(self, name: str, done: Callable[[bool], object]) -> None:
-            self.agenda.after(time.time_ns() % 1_000, super().sync, name, done)
+        def sync(self, name: str, done: Callable[..., object], *args: Any) -> None:
+            self.agenda.after(time.time_ns() % 1_000, super().sync, name, done, *args)
 
     return parts.but(disk=Timed)
 

@@ -90,13 +90,13 @@ def test_outcomes_are_those_of_the_core() -> None:
 
 def test_a_signature_holds_for_its_key_and_message_alone() -> None:
     key, other = RegionKey(b"1" * 32, kid="euw"), RegionKey(b"2" * 32, kid="use")
-    made = key.sign(b"message")
-    assert replication.signature_holds(key.public_key, b"message", made)
-    assert memory.signature_holds(key.public_key, b"message", made)
-    assert not memory.signature_holds(key.public_key, b"massage", made)
-    assert not memory.signature_holds(other.public_key, b"message", made)
-    assert not memory.signature_holds(key.public_key, b"message", made[:-1] + b"\x00")
-    assert memory.signature_holds(key.public_key, b"massage", key.sign(b"massage"))
+    seal = key.seal(b"message")
+    assert replication.signature_holds(key.public_key, b"message", bytes(seal))
+    for made in (seal, bytes(seal)):
+        assert memory.signature_holds(key.public_key, b"message", made)
+        assert not memory.signature_holds(key.public_key, b"massage", made)
+        assert not memory.signature_holds(other.public_key, b"message", made)
+    assert not memory.signature_holds(key.public_key, b"message", bytes(seal)[:-1] + b"\x00")
 
 
 def test_damaged_bytes_are_not_taken_for_those_before_the_damage() -> None:

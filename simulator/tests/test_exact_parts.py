@@ -41,6 +41,33 @@ def test_calls_are_made_in_order_of_time_and_then_of_asking(delays: list[int]) -
     assert seen == sorted((delay_ns, place) for place, delay_ns in enumerate(delays))
 
 
+Asked = list[tuple[int, int, bool]]
+"""Calls: when they are asked for, how long they wait, and whether they are taken back."""
+
+
+def order_of_calls(asked: Asked, *, in_lines: bool) -> list[Any]:
+    """Give the order of calls among others that wait as long."""
+    agenda = Agenda()
+    seen, hear = heard(agenda)
+    ask = agenda.give_up_after if in_lines else agenda.after
+
+    def begin(place: int, delay_ns: int, taken_back: bool) -> None:
+        moment = ask(delay_ns, hear, place)
+        agenda.after(delay_ns, hear, -place)
+        if taken_back:
+            agenda.after(1, moment.cancel)
+
+    for place, (at_ns, delay_ns, taken_back) in enumerate(asked, 1):
+        agenda.after(at_ns, begin, place, delay_ns, taken_back)
+    agenda.run()
+    return seen
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans()), max_size=40))
+def test_whoever_gives_up_does_so_where_any_other_call_would_come(asked: Asked) -> None:
+    assert order_of_calls(asked, in_lines=True) == order_of_calls(asked, in_lines=False)
+
+
 def test_a_call_that_was_taken_back_is_not_made() -> None:
     agenda = Agenda()
     seen, hear = heard(agenda)
@@ -69,7 +96,6 @@ def test_a_lane_serves_one_at_a_time_and_is_never_idle_while_somebody_waits(
         free_ns = max(free_ns, at_ns) + use_ns
         expected.append(free_ns)
     assert ends == expected
-    assert lane.busy_ns == sum(use_ns for _, use_ns in turns)
 
 
 def test_who_gives_up_waiting_for_a_place_is_never_served() -> None:

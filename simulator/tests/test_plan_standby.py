@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from plan_scenarios import judged, marks, played
 
+from fractal_lba_server.core import lease
 from fractal_lba_server.drill.scenario import Scenario, scenario_of
 from fractal_lba_sim.plan.retrying import failing_calls
 from fractal_lba_sim.plan.writers import Writers
@@ -55,9 +56,10 @@ def pair(fault: dict[str, Any], **client: Any) -> Scenario:
 
 def test_the_writer_comes_after_vote_question_and_renewal() -> None:
     found = [marks(played(pair(OUTAGE), seed), "gone")["promote"] for seed in range(RUNS)]
-    # Three intervals and a part of one until the vote; then a part of a renewal, and a whole one.
-    assert min(found) > 3 + RENEW_S
-    assert max(found) < 4 + 2 * RENEW_S + 0.5
+    # Two intervals, a part of one and a time limit until the vote; then a part of a renewal, and
+    # a whole one.
+    assert min(found) > 2 + 0.5 + RENEW_S
+    assert max(found) < 3 + 0.5 + 2 * RENEW_S
     assert max(found) - min(found) > RENEW_S  # the parts are drawn
 
 
@@ -88,15 +90,16 @@ def test_a_name_that_returns_to_a_standby_would_be_seen(monkeypatch: pytest.Monk
     assert states["no_loss_end_to_end"] == "fails"
 
 
-def test_a_replaced_writer_that_releases_its_lease_would_be_seen(
+def test_an_arbiter_that_does_not_wait_for_the_lease_would_be_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stops = Writers._stops
-    monkeypatch.setattr(
-        Writers,
-        "_stops",
-        lambda writers, seat, writer, released: stops(writers, seat, writer, True),
-    )
+    promote = lease.promote
+
+    def hasty(*args: Any) -> lease.Decision:
+        decision = promote(*args)
+        return decision._replace(row=decision.row._replace(busy_until_ns=0))
+
+    monkeypatch.setattr(lease, "promote", hasty)
     ends = marks(played(pair(SLIP), 1), "gone")
     assert ends["promote"] < LEASE_S + DRIFT_S - RENEW_S
 

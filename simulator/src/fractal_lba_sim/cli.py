@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "sweep": "Vary settings; show cost against RTO and RPO.",
     "explore": "Look for fault schedules that break a promise, and shrink them.",
     "replay": "Tell a trace or a token as a timeline.",
+    "rare": "Estimate how rare a broken promise is, beyond what runs show.",
     "compare": "Compare what was predicted with what was measured.",
     "new": "Write a commented scenario to start from.",
     "list": "Name the scenarios that come with the package.",

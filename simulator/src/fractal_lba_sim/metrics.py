@@ -100,11 +100,3 @@ def worst_promise(outcomes: Sequence[Outcome], promises: Mapping[str, Any]) -> s
     if failing.get(worst):
         return worst
     return "rto_s" if "rto_s" in failing or not named else named[0]
-
-
-def watched_s(outcomes: Sequence[Outcome]) -> float:
-    """Give the time with which a run counts that did not recover: the longest that was watched."""
-    return max(
-        (one.get("watched_s", run["simulated_s"]) for run in outcomes for one in run["incidents"]),
-        default=0.0,
-    )

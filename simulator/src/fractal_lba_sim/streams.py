@@ -38,6 +38,14 @@ class Streams:
             self._arrays[key] = np.random.Generator(np.random.PCG64(self._seed_of(f"array:{key}")))
         return self._arrays[key]
 
+    def anew(self) -> Streams:
+        """Give the same streams with nothing taken from them; what is taken is not shared."""
+        return Streams(self.seed)
+
     def _seed_of(self, key: str) -> int:
-        digest = sha256(f"{self.seed}{SEPARATOR}{key}".encode()).digest()
-        return int.from_bytes(digest[:16])
+        return int.from_bytes(digest_of(self.seed, key)[:16])
+
+
+def digest_of(seed: int, key: str) -> bytes:
+    """Give 32 bytes that depend on a seed and a name alone."""
+    return sha256(f"{seed}{SEPARATOR}{key}".encode()).digest()

@@ -44,15 +44,14 @@ class Agenda(simpy.Environment):
     def __init__(self) -> None:
         super().__init__()
         self._calls: list[Any] = self._queue
+        self._lines: dict[int, deque[tuple[int, int, int, Moment]]] = {}
+        """By length: those that `give_up_after` made, in order; the first stands in the queue."""
         self._is_over = False
         self.now_ns = 0
         """The time since the start."""
-        self.moments = 0
-        """How many calls were asked for."""
 
     def after(self, delay_ns: int, call: Call, *args: Any) -> Moment:
         """Make a call after a while; of two at one moment the first that was asked for is first."""
-        self.moments += 1
         at_ns = self.now_ns
         if delay_ns > 0:
             at_ns += int(delay_ns)
@@ -63,6 +62,38 @@ class Agenda(simpy.Environment):
     def at(self, at_ns: int, call: Call, *args: Any) -> Moment:
         """Make a call at a moment, or now if it is past."""
         return self.after(at_ns - self.now_ns, call, *args)
+
+    def give_up_after(self, delay_ns: int, call: Call, *args: Any) -> Moment:
+        """Do as `after` does, for a call that is nearly always taken back.
+
+        Those of one length come in the order in which they were asked for, so that a queue of
+        their own costs less than a place in that of all.
+        """
+        moment = Moment(call, args)
+        entry = (self.now_ns + delay_ns, NORMAL, next(self._eid), moment)
+        line = self._lines.get(delay_ns)
+        if line is None:
+            line = self._lines[delay_ns] = deque()
+            self._show(delay_ns, line, entry)
+        line.append(entry)
+        return moment
+
+    def _show(self, delay_ns: int, line: deque[Any], entry: tuple[int, int, int, Moment]) -> None:
+        """Have the queue hold the first of a line, in its own place."""
+        heappush(self._calls, (*entry[:3], Moment(self._head, (delay_ns, line))))
+
+    def _head(self, delay_ns: int, line: deque[tuple[int, int, int, Moment]]) -> None:
+        """Make the first call of a line; the next that was not taken back comes to its place."""
+        first = line.popleft()[3]
+        while line and line[0][3].call is None:
+            line.popleft()
+        if line:
+            self._show(delay_ns, line, line[0])
+        else:
+            del self._lines[delay_ns]
+        call, first.call = first.call, None
+        if call is not None:
+            call(*first.args)
 
     def run(self, until: Any = None) -> None:
         """Let time pass until `stop`, or until nothing more will happen."""
@@ -90,29 +121,19 @@ class Lane:
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
         self._free_ns = 0
-        self.busy_ns = 0
-        """How long it was in use."""
-        self.served = 0
 
     def use(self, use_ns: int, done: Call, *args: Any) -> Moment:
         """Use it for so long when all before are done; then call. Who cancels still took his turn.
 
         A turn that was begun cannot be given back: a sync goes on when nobody waits for it.
         """
-        return self._agenda.at(self.book(use_ns), done, *args)
+        return self._agenda.after(self.book(use_ns) - self._agenda.now_ns, done, *args)
 
     def book(self, use_ns: int) -> int:
         """Take the next turn of this length; give its end."""
         begin_ns = max(self._agenda.now_ns, self._free_ns)
         self._free_ns = begin_ns + use_ns
-        self.busy_ns += use_ns
-        self.served += 1
         return self._free_ns
-
-    @property
-    def wait_ns(self) -> int:
-        """Give how long who comes now would wait."""
-        return max(0, self._free_ns - self._agenda.now_ns)
 
     def clear(self) -> None:
         """Forget every turn: what stood in line is gone."""

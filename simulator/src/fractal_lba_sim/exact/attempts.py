@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fractal_lba.endpoints import FailoverPolicy
 from fractal_lba.retry import FIRST_SUCCESS_GAIN, QUOTA_FULL, Result, RetryPolicy, Stop, plan
 
-from ..waiting import NS_PER_MS
+from ..waiting import NS_PER_MS, NS_PER_S
 from .net import Failure
 from .network import CLIENT
 
 if TYPE_CHECKING:
     from .client import Client
+
+
+CALL_NS: Final = 15 * NS_PER_S
+"""After this a call gives up; with an outbox its record goes on."""
 
 
 @lru_cache(maxsize=1_024)
@@ -40,14 +44,19 @@ class Rules(NamedTuple):
 class Attempts:
     """The attempts of one request (spec/retry.md), until there is an answer or a reason to stop."""
 
+    __slots__ = (
+        "_attempt", "_client", "_deadline_ns", "_done", "_hops", "_place", "_sender", "_serve",
+        "_size", "_taken", "_write",
+    )  # fmt: skip
+
     def __init__(
-        self, client: Client, serve: Callable[..., Any], size: int, deadline_ns: int,
+        self, client: Client, serve: Callable[..., Any], size: int,
         write: Callable[[str, int, Any], None], done: Callable[[Any, Result], None],
     ) -> None:  # fmt: skip
         self._client = client
         self._serve = serve
         self._size = size
-        self._deadline_ns = deadline_ns
+        self._deadline_ns = client.world.agenda.now_ns + CALL_NS
         self._write = write
         self._done = done
         self._attempt = self._taken = self._hops = 0

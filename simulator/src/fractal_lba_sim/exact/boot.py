@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from fractal_lba_server.core.replication import TailHeld, lost_tail
 from fractal_lba_server.core.segment import SegmentError
 
 from ..waiting import NS_PER_S
-from .inbound import Holding
 from .net import Failure
 from .segments import CorruptError
 
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 ASK_NS: Final = 2 * NS_PER_S
 """How long a peer may take to say what it holds; a silent one may hold more."""
 
-READ_BYTES: Final = 1_048_576
-PATIENCE_NS: Final = 8 * NS_PER_S
-
-
-class _Found(NamedTuple):
-    """What a peer holds of our log, and under which region epoch it was written last."""
-
-    seq: int
-    peer: str
-    region_epoch: int
-
 
 class Opening:
     """One start of one process, up to the opening of its logs."""
@@ -42,7 +31,7 @@ class Opening:
         self._node = node
         self._done = done
         self._left = 0
-        self._found: dict[str, list[_Found]] = {}
+        self._held: dict[str, list[TailHeld]] = {}
 
     def begin(self) -> None:
         """Ask every peer of every placement what it holds of our log."""
@@ -59,16 +48,15 @@ class Opening:
         for name, peer in asks:
             node.world.net.ask(
                 node.code, peer, 100, partial(_holds, node.code, name),
-                partial(self._heard, name, peer), timeout_ns=ASK_NS, life=node.life,
+                partial(self._heard, name), timeout_ns=ASK_NS, life=node.life,
             )  # fmt: skip
 
-    def _heard(self, name: str, peer: str, answer: Any) -> None:
-        if isinstance(answer, Holding):
-            found = _Found(answer.mark.seq, peer, answer.fenced_epoch)
-            self._found.setdefault(name, []).append(found)
+    def _heard(self, name: str, answer: Any) -> None:
+        if isinstance(answer, TailHeld):
+            self._held.setdefault(name, []).append(answer)
         self._left -= 1
         if not self._left:
-            self._fetch_next(sorted(self._found))
+            self._fetch_next(sorted(self._held))
 
     def _fetch_next(self, names: list[str]) -> None:
         """Fetch what is missing, one placement after the other."""
@@ -81,23 +69,18 @@ class Opening:
             except (CorruptError, SegmentError) as error:
                 node.fail(f"the disk cannot be taken up: {error}")
                 return
-            seq, peer, _ = max(self._found[name])
-            if seq > held.mark.seq:
-                self._fence(name)
+            lost = lost_tail(held.mark.seq, self._held[name])
+            if lost is not None:
+                self.fence(name, lost.region_epoch)
                 inbound = node.world.parts.inbound(node, node.code, name, log, held, merges=False)
                 inbound.ready = True
-                inbound.fetch(peer, partial(self._fetched, name, names))
+                inbound.fetch(lost.source, partial(self._fetched, name, names))
                 return
         self._done()
 
-    def _fence(self, name: str) -> None:
-        """Go on under an epoch of its own, before anything is fetched.
-
-        What was lost may have been acknowledged, and shipped to nobody: its numbers are given
-        again, and no watermark of theirs may ever cover what is gone.
-        """
-        latest = max(found.region_epoch for found in self._found[name])
-        self._node.disk.kept[own_fence(name)] = latest + 1
+    def fence(self, name: str, region_epoch: int) -> None:
+        """Keep the epoch under which a log goes on, before anything is fetched."""
+        self._node.disk.kept[own_fence(name)] = region_epoch
 
     def _fetched(self, name: str, names: list[str], reason: str | None) -> None:
         if reason is not None:
@@ -111,7 +94,7 @@ def _holds(region: str, name: str, node: Node, reply: Callable[[Any, int], None]
     if inbound is None or not inbound.ready:
         reply(Failure("unavailable", sent=True), 0)
         return
-    reply(Holding(inbound.core.mark, max(1, inbound.core.header_epoch)), 100)
+    reply(TailHeld(inbound.core.mark.seq, node.code, node.last_epoch(region, name)), 100)
 
 
 def own_fence(name: str) -> str:

@@ -30,6 +30,8 @@ class Breaker:
     def __init__(self, world: World) -> None:
         self.world = world
         self.open: dict[str, Fault] = {}
+        self.healed_ns = 0
+        """When something was mended last."""
         self._counts: dict[str, Callable[[], int]] = {}
         self._before: dict[str, int] = {}
         self._moments: dict[str, list[Any]] = {}
@@ -49,6 +51,7 @@ class Breaker:
 
         if self.open.pop(fault["id"], None) is None:
             return
+        self.healed_ns = self.world.agenda.now_ns
         self.count(fault)
         for moment in self._moments.pop(fault["id"]):
             moment.cancel()

@@ -14,10 +14,10 @@ from fractal_lba_server.core.first_write import Stored, position
 from ..waiting import NS_PER_MS, Places
 from .attempts import Attempts, Rules
 from .index import frame_name
-from .net import Failure
+from .net import Failure, Reply
 from .network import CLIENT
 from .node import ANSWER_BYTES, Heard, Node
-from .outbox import CALL_NS, Letter, Outbox
+from .outbox import Letter, Outbox
 from .records import Minted
 from .tracing import digest16
 
@@ -53,6 +53,8 @@ class Client(Outbox):
         self._seen: Fleet | None = None
         self._is_calm: list[bool] = []
         """Of the fleet that was seen last: endpoints that are up and not asked for their health."""
+        self._is_quiet: list[bool] = []
+        """Of these: at home, where nothing has ever failed."""
         self._has_probes = False
         self._places = Places(world.agenda, CALLS_MAX)
         self._probing: dict[int, None] = {}
@@ -71,22 +73,15 @@ class Client(Outbox):
         called_ns = self.world.agenda.now_ns
         if self.rules.has_outbox:
             self._letters[letter.id] = letter
-        self._places.enter(self._begin, letter, due_ns, called_ns)
-
-    def _begin(self, letter: Letter, due_ns: int, called_ns: int) -> None:
         done = partial(self._called, letter, due_ns, called_ns)
-        self._attempt(letter, self.world.agenda.now_ns + CALL_NS, done)
+        self._places.enter(self._attempt, letter, done)
 
-    def _attempt(
-        self, letter: Letter, deadline_ns: int, done: Callable[[Any, Result], None]
-    ) -> None:
+    def _attempt(self, letter: Letter, done: Callable[[Any, Result], None]) -> None:
         minted = letter.minted
         if letter.generation == 1 and self.name in self.world.rotated:
             self.world.key_counts["old_key_used"] += 1
         serve = partial(_submit, minted.body, self.tenant)
-        Attempts(
-            self, serve, len(minted.body), deadline_ns, partial(self._put, letter), done
-        ).begin()
+        Attempts(self, serve, len(minted.body), partial(self._put, letter), done).begin()
 
     def _called(
         self, letter: Letter, due_ns: int, called_ns: int, answer: Any, result: Result
@@ -94,27 +89,30 @@ class Client(Outbox):
         self._places.leave()
         verdict = self._settle(letter, answer, result)
         code: str | None = None
+        world, name = self.world, letter.minted.name
         if result.succeeded:
             said = "recorded"
-            self.world.load.recorded(self.tenant, letter.minted)
+            world.load.recorded(self.tenant, letter.minted)
         elif result.status == CONFLICT:
             said, code = "conflict", answer.code
         else:
             queued = self.rules.has_outbox and isinstance(verdict, Later | Pause)
             said, code = ("queued" if queued else "failed"), answer.code
-        self.world.trace.write(
-            "call", client=self.name, key=letter.minted.name, scheduled_ns=due_ns,
-            call_ns=called_ns, result=said, code=code,
-        )  # fmt: skip
-        if self.world.on_call is not None:
-            self.world.on_call(self.name, letter.minted.name)
+        line = {
+            "event": "call", "at_ns": world.agenda.now_ns, "client": self.name, "key": name,
+            "scheduled_ns": due_ns, "call_ns": called_ns, "result": said,
+        }  # fmt: skip
+        if code is not None:
+            line["code"] = code
+        world.trace.lines.append(line)
+        if world.on_call is not None:
+            world.on_call(self.name, name)
 
     def read(self, minted: Minted) -> None:
         """Read an outcome."""
-        deadline_ns = self.world.agenda.now_ns + CALL_NS
         serve = partial(_read, minted.key)
         write = partial(self._get, minted.name)
-        Attempts(self, serve, 0, deadline_ns, write, lambda answer, result: None).begin()
+        Attempts(self, serve, 0, write, lambda answer, result: None).begin()
 
     # --- what went over the wire
 
@@ -130,11 +128,15 @@ class Client(Outbox):
                 self.world.watch.recorded(self, region)
             elif answer.status == UNAUTHORIZED:
                 self.world.key_counts["signatures_refused"] += 1
-        self.world.trace.write(
-            "put", client=self.name, region=region, key=minted.name,
-            content=minted.content[:16], bytes=len(minted.body), call_ns=called_ns,
-            canary=(letter.canary and self.watching) or None, **fields,
-        )  # fmt: skip
+        world = self.world
+        line = {
+            "event": "put", "at_ns": world.agenda.now_ns, "client": self.name, "region": region,
+            "key": minted.name, "content": minted.content[:16], "bytes": len(minted.body),
+            "call_ns": called_ns,
+        }  # fmt: skip
+        if letter.canary and self.watching:
+            line["canary"] = True
+        world.trace.add(line | fields)
 
     def _get(self, key: str, region: str, called_ns: int, answer: Any) -> None:
         fields: dict[str, Any]
@@ -165,7 +167,7 @@ class Client(Outbox):
             self._look_at(fleet)
         if not self._is_calm[sender]:
             return False
-        if fleet.current != fleet.home or fleet.states[sender] != PRISTINE:
+        if not self._is_quiet[sender]:
             self.chance.random()
         return True
 
@@ -178,6 +180,8 @@ class Client(Outbox):
             and (index != fleet.home or fleet.current == index)
             for index, state in enumerate(fleet.states)
         ]
+        is_home = fleet.current == fleet.home
+        self._is_quiet = [is_home and state == PRISTINE for state in fleet.states]
         self._has_probes = fleet.next_probe_ms is not None
 
     def moved(self, fleet: Fleet) -> None:
@@ -212,16 +216,16 @@ class Client(Outbox):
 def _put_fields(answer: Heard) -> dict[str, Any]:
     """Say what one submit was answered."""
     stored, status = answer.stored, answer.status
-    fields: dict[str, Any] = {"status": status}
     if status in RECORDED and stored is not None:
-        return fields | {
+        return {
+            "status": status,
             "result": "duplicate" if answer.replayed else "new",
             "frame": frame_name(stored),
             "outcome": digest16(stored.outcome),
             "position": position(stored),
             "level": answer.level,
         }
-    fields["code"] = answer.code
+    fields: dict[str, Any] = {"status": status, "code": answer.code}
     if status == CONFLICT:
         extras = answer.extras or {}
         winner = extras.get("winner")
@@ -239,17 +243,17 @@ def _put_fields(answer: Heard) -> dict[str, Any]:
 # --- what runs at the region
 
 
-def _submit(body: bytes, tenant: str, node: Node, reply: Callable[[Any, int], None]) -> None:
+def _submit(body: bytes, tenant: str, node: Node, reply: Reply) -> None:
     if node.region.is_gray(reply):
         return
-    node.submit(body, tenant, None, lambda heard: reply(heard, ANSWER_BYTES))
+    node.submit(body, tenant, None, partial(reply, size=ANSWER_BYTES))
 
 
-def _read(key: tuple[str, str], node: Node, reply: Callable[[Any, int], None]) -> None:
+def _read(key: tuple[str, str], node: Node, reply: Reply) -> None:
     if node.region.is_gray(reply):
         return
-    node.read(key, lambda heard: reply(heard, ANSWER_BYTES))
+    node.read(key, partial(reply, size=ANSWER_BYTES))
 
 
-def _health(node: Node, reply: Callable[[Any, int], None]) -> None:
+def _health(node: Node, reply: Reply) -> None:
     reply(node.region.looks_ready or node.takes_records(), 50)

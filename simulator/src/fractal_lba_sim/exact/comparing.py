@@ -33,25 +33,27 @@ class _Side:
         self._until_ms = until_ms
         self._changed = changed
         self.sums: dict[str, tuple[int, int]] = {}
+        """By placement: how many keys stand, and the sum of their hashes."""
         for key, stored in index.standing.items():
             self._add(key, stored, 1)
         index.watchers.append(self._row)
 
     def _row(self, row: Apply) -> None:
         if row.wins:
-            before = self.sums.copy()
+            is_changed = self._add(row.key, row.stored, 1)
             if row.replaced is not None:
-                self._add(row.key, row.replaced, -1)
-            self._add(row.key, row.stored, 1)
-            if self.sums != before:
+                is_changed |= self._add(row.key, row.replaced, -1)
+            if is_changed:
                 self._changed()
 
-    def _add(self, key: Key, stored: Stored, sign: int) -> None:
+    def _add(self, key: Key, stored: Stored, sign: int) -> bool:
+        """Take a row in, unless it is of a later write; tell whether it was."""
         if self._until_ms is not None and stored.hlc >> 16 > self._until_ms:
-            return
+            return False
         place = stored.origin.placement
         keys, total = self.sums.get(place, (0, 0))
-        self.sums[place] = (keys + sign, (total + sign * state_hash(key, stored)) % MODULUS)
+        self.sums[place] = (keys + sign, total + sign * state_hash(key, stored))
+        return True
 
     def end(self) -> None:
         if self._row in self.index.watchers:
@@ -71,7 +73,6 @@ class Comparer:
         self._done = done
         self.is_over = False
         self._still: Any = None
-        self._equal_ns: int | None = None
         self._sides: dict[str, _Side] = {}
         self.follow()
         self._still = world.agenda.after(STILL_NS, self._look)
@@ -95,9 +96,13 @@ class Comparer:
         self._still = self.world.agenda.after(STILL_NS, self._look)
 
     def _late(self) -> None:
-        """Stop to wait, unless something else is broken that will be mended."""
-        if any("for_s" in fault for fault in self.world.breaker.open.values()):
-            self._deadline = self.world.agenda.after(self._settle_ns, self._late)
+        """Stop to wait, unless something else will be mended or was mended a while ago."""
+        breaker, agenda = self.world.breaker, self.world.agenda
+        left_ns = breaker.healed_ns + self._settle_ns - agenda.now_ns
+        if any("for_s" in fault for fault in breaker.open.values()):
+            left_ns = self._settle_ns
+        if left_ns > 0:
+            self._deadline = agenda.after(left_ns, self._late)
         else:
             self._end()
 
@@ -130,7 +135,7 @@ class Comparer:
                 keys, total = self._row(name, code)
                 trace.write(
                     "digest", after=self.after, region=code, placement=name,
-                    digest=f"{total:064x}", keys=keys,
+                    digest=f"{total % MODULUS:064x}", keys=keys,
                 )  # fmt: skip
         if self.is_equal() and self.after != END:
             for phase in ("catch_up", "verify"):
@@ -142,21 +147,21 @@ class Comparer:
 
 def write_census(world: World, name: str, code: str, index: Index) -> None:
     """Write all that a region holds now."""
-    trace = world.trace
+    trace, at_ns = world.trace, world.agenda.now_ns
     trace.write("census", census=name, region=code, keys=len(index.standing))
     for key in sorted(index.standing):
         stored = index.standing[key]
-        content, others = stored.content, index.others(key)
-        trace.write(
-            "held", census=name, region=code, key=f"{key[0]}/{key[1]}", frame=frame_name(stored),
-            content=content[:16],
-            outcome=digest16(stored.outcome) if stored.outcome else None,
-            placement=stored.origin.placement,
-            overridden=[
+        content = stored.content
+        trace.add({
+            "event": "held", "at_ns": at_ns, "census": name, "region": code,
+            "key": f"{key[0]}/{key[1]}", "frame": frame_name(stored), "content": content[:16],
+            "outcome": digest16(stored.outcome) if stored.outcome else None,
+            "placement": stored.origin.placement,
+            "overridden": [
                 {
                     "frame": frame_name(other), "content": other.content[:16],
                     "kind": "duplicate" if other.content == content else "displaced",
                 }
-                for other in others
-            ] if others else [],
-        )  # fmt: skip
+                for other in index.overridden.get(key, ())
+            ],
+        })  # fmt: skip

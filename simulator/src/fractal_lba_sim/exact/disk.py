@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..waiting import Agenda, Lane
 
-Done = Callable[[bool], object]
+Done = Callable[..., object]
 
 SYNC_MS: Final = (0.5, 3.0)
 """Shortest and longest sync, if the settings say nothing else."""
@@ -28,8 +28,6 @@ class File:
     data: bytearray = field(default_factory=bytearray)
     synced: int = 0
     sealed: bool = False
-    named: bool = False
-    """Whether the directory that names it is durable."""
 
 
 class Disk:
@@ -77,11 +75,12 @@ class Disk:
         if self.on_write is not None:
             self.on_write()
 
-    def sync(self, name: str, done: Done) -> None:
-        """Make a file durable as it is now; `done` hears whether it is."""
+    def sync(self, name: str, done: Done, *args: Any) -> None:
+        """Make a file durable as it is now; `done` hears, behind `args`, whether it is."""
         file = self.files[name]
-        size, powers = len(file.data), self.powers
-        self._lane.use(self._use_ns(size - file.synced), self._synced, name, size, powers, done)
+        size = len(file.data)
+        use_ns = self._use_ns(size - file.synced)
+        self._lane.use(use_ns, self._synced, name, size, self.powers, done, args)
 
     def _use_ns(self, size: int) -> int:
         if self._sync_s is None:
@@ -94,18 +93,17 @@ class Disk:
             self.counts["slow_syncs"] += 1
         return use_ns + self.slow_ns
 
-    def _synced(self, name: str, size: int, powers: int, done: Done) -> None:
+    def _synced(self, name: str, size: int, powers: int, done: Done, args: tuple[Any, ...]) -> None:
         if powers != self.powers:
             return
         if self.failing:
             self.counts["failed_syncs"] += 1
-            done(False)
+            done(*args, False)
             return
         file = self.files.get(name)
         if file is not None:
             file.synced = max(file.synced, min(size, len(file.data)))
-            file.named = True
-        done(True)
+        done(*args, True)
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -162,7 +160,7 @@ class Disk:
     def photograph(self) -> None:
         """Keep a copy of everything, for a disk that comes back stale."""
         files = {
-            name: File(bytearray(f.data[: f.synced]), f.synced, f.sealed, f.named)
+            name: File(bytearray(f.data[: f.synced]), f.synced, f.sealed)
             for name, f in self.files.items()
             if f.synced
         }

@@ -9,8 +9,7 @@ from typing import Any
 
 from fractal_lba_server.drill.scenario import Scenario
 
-from .memory import RULES
-from .plants import planted, replaced
+from .plants import planted
 from .world import World
 
 FAULTS = (AssertionError, AttributeError, LookupError, TypeError, ValueError, OSError)
@@ -44,7 +43,7 @@ class Engine:
     ) -> list[dict[str, Any]]:
         """Give the trace from `run` to `end`. Raises ScenarioError for what it cannot play."""
         parts = planted((*scenario.plants, *plants))
-        with _uncollected(), replaced({**RULES, **(parts.rules or {})}):
+        with _uncollected():
             world = World(scenario, seed=seed, parts=parts)
             try:
                 lines = world.play()

@@ -29,6 +29,7 @@ from fractal_lba_server.core.replication import (
 from fractal_lba_server.core.segment import SegmentError
 
 from ..waiting import NS_PER_S
+from .memory import MEMORY
 from .net import Failure
 from .segments import Segments
 
@@ -48,7 +49,8 @@ class Batch(NamedTuple):
     first_seq: int
     offset: int
     body: bytes
-    signature: bytes
+    signature: Any
+    """A Seal (memory.py)."""
     relay_key: bytes = b""
 
 
@@ -80,11 +82,21 @@ class Inbound:
             region=region,
             placement=placement,
             public_key=world.key_of(region).public_key,
-            replay=world.parts.replay(directory=lambda: node.region.directory, policy=world.policy),
+            replay=world.parts.replay(
+                check=MEMORY.check, directory=lambda: node.region.directory, policy=world.policy
+            ),
             held=held._replace(fenced_epoch=fence if merges else 0),
         )
         self._tokens = itertools.count(1)
         self._answers: dict[int, Callable[[Any], None]] = {}
+        self._carriers: dict[type, Callable[[Any], object]] = {
+            AppendMirror: self._append,
+            ApplyFrames: self._apply,
+            Ack: self._answer,
+            Refuse: self._answer,
+            SetTimer: self._set_timer,
+            RaiseAlarm: self._alarm,
+        }
 
     def receive(self, batch: Batch, answer: Callable[[Any], None]) -> None:
         """Take a batch; `answer` is called once with Ack or Refuse."""
@@ -113,30 +125,35 @@ class Inbound:
             return
         node.world.steps += 1
         for effect in self.core.on_event(event, node.clock.wall_ns()):
-            self._carry(effect)
+            self._carriers[type(effect)](effect)
 
-    def _carry(self, effect: object) -> None:
+    # --- effects
+
+    def _append(self, effect: AppendMirror) -> None:
+        self.mirror.append(effect, partial(self._written, effect.token))
+
+    def _apply(self, effect: ApplyFrames) -> None:
+        if not self._merges:
+            self._applied(effect.token, ())
+            return
+        facts = tuple([one.facts for one in effect.frames])
+        self.node.world.steps += len(facts)
+        self.node.take_frames(facts, partial(self._applied, effect.token))
+
+    def _applied(self, token: int, displaced: tuple[int, ...]) -> None:
+        self.feed(FramesApplied(token, displaced))
+
+    def _answer(self, effect: Ack | Refuse) -> None:
+        self._answers.pop(effect.token)(effect)
+
+    def _set_timer(self, effect: SetTimer) -> None:
         node = self.node
-        match effect:
-            case AppendMirror(token):
-                self.mirror.append(effect, partial(self._written, token))
-            case ApplyFrames(token, _, frames):
-                if not self._merges:
-                    self.feed(FramesApplied(token, ()))
-                    return
-                facts = tuple(one.facts for one in frames)
-                node.world.steps += len(facts)
-                node.take_frames(
-                    facts, lambda displaced: self.feed(FramesApplied(token, displaced))
-                )
-            case Ack(token) | Refuse(token):
-                self._answers.pop(token)(effect)
-            case SetTimer(token, at_ns):
-                wait_ns = node.clock.true_ns(at_ns - node.clock.wall_ns())
-                node.life.after(wait_ns, self.feed, TimerFired(token))
-            case RaiseAlarm(code, message):
-                text = f"{self.placement} of {self.region}: {message}"
-                node.world.alarm(node.code, code, text)
+        wait_ns = node.clock.true_ns(effect.at_ns - node.clock.wall_ns())
+        node.life.after(wait_ns, self.feed, TimerFired(effect.token))
+
+    def _alarm(self, effect: RaiseAlarm) -> None:
+        text = f"{self.placement} of {self.region}: {effect.message}"
+        self.node.world.alarm(self.node.code, effect.code, text)
 
     def _written(self, token: int, reason: str | None) -> None:
         if reason is None:
@@ -201,5 +218,5 @@ def _part(
     epoch = node.last_epoch(region, placement)
     message = batch_message(region, placement, epoch, *place, body)
     key = world.key_of(node.code)
-    part = Batch(epoch, *place, body, key.sign(message), key.public_key)
+    part = Batch(epoch, *place, body, key.seal(message), key.public_key)
     reply(part, len(body))

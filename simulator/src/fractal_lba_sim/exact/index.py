@@ -7,7 +7,9 @@ region; a process that ends loses the rows that it had not carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hashlib import sha256
+from typing import Final
 
 from fractal_lba_server.core.first_write import Apply, Key, Stored
 
@@ -73,11 +75,16 @@ class Index:
             self.overridden.setdefault(row.key, []).append(loser)
 
 
+NAMED_MAX: Final = 1 << 15
+"""Frames whose names and hashes are remembered: each is asked for by every region and again."""
+
+
 def frame_name(stored: Stored) -> str:
     """Name a frame as a trace does: where and when it was written."""
     return f"{stored.origin.region}:{stored.hlc:016x}"
 
 
+@lru_cache(maxsize=NAMED_MAX)
 def state_hash(key: Key, stored: Stored) -> int:
     """Give the number that one standing outcome adds to the digest of a placement.
 

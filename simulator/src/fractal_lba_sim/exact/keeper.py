@@ -29,8 +29,6 @@ HASTY_NS: Final = 200 * NS_PER_MS
 CALL_NS: Final = NS_PER_S
 """How long one question may take."""
 
-CLOCK_STEP_NS: Final = 20 * NS_PER_MS
-
 
 class Told(NamedTuple):
     """What a peer answers to a question about roles."""
@@ -206,7 +204,7 @@ class Keeper:
             wait_ns = node.clock.true_ns(left_ns)
             self._ends[placement] = node.life.after(wait_ns, self._over, placement)
         hint = None if said.leader is None else node.world.url_of(said.leader)
-        node.feed(LeaseChanged(placement, until_ns, said.region_epoch, hint))
+        node.feed(LeaseChanged(placement, until_ns, said.region_epoch, hint, said.taking_over))
 
     def _over(self, placement: str) -> None:
         """Tell the ingest machine that a lease is over."""

@@ -80,42 +80,53 @@ class Memory:
         return verdict
 
 
-class RegionKey(Ed25519Signer):
-    """A key of a region, which remembers what it signed: that holds, and need not be computed."""
+class Seal:
+    """A signature of a region, computed when somebody needs its bytes.
 
-    __slots__ = ("_made", "_public")
+    A key has one signature of a message, so that later is as good as now; and of a signature that
+    was made here it is known of which key and message it is.
+    """
+
+    __slots__ = ("_key", "message")
+
+    def __init__(self, key: RegionKey, message: bytes) -> None:
+        self._key = key
+        self.message = message
+
+    @property
+    def public_key(self) -> bytes:
+        """Give the 32 bytes by which others know its key."""
+        return self._key.public_key
+
+    def __bytes__(self) -> bytes:
+        return self._key.sign(self.message)
+
+
+class RegionKey(Ed25519Signer):
+    """A key of a region."""
+
+    __slots__ = ("_public",)
 
     def __init__(self, seed: bytes, *, kid: str) -> None:
         super().__init__(seed, kid=kid)
         self._public = super().public_key
-        self._made: dict[bytes, bytes] = {}
 
     @property
     def public_key(self) -> bytes:
         """Give the 32 bytes by which others know it."""
         return self._public
 
-    def sign(self, digest: bytes) -> bytes:
-        """Sign; what was signed before has the same signature."""
-        made = self._made.get(digest)
-        if made is None:
-            if len(self._made) >= KNOWN_MAX:
-                self._made.clear()
-            made = self._made[digest] = super().sign(digest)
-            if len(_SIGNED) >= KNOWN_MAX:
-                _SIGNED.clear()
-            _SIGNED[made] = (self._public, digest)
-        return made
+    def seal(self, message: bytes) -> Seal:
+        """Sign when it is needed."""
+        return Seal(self, message)
 
 
-_SIGNED: Final[dict[bytes, tuple[bytes, bytes]]] = {}
-"""By signature: the public half of the key that made it here, and of what."""
-
-
-def signature_holds(public_key: bytes, message: bytes, signature: bytes) -> bool:
+def signature_holds(public_key: bytes, message: bytes, signature: bytes | Seal) -> bool:
     """Check a region's signature, unless it was made here with this key, of this message."""
-    if _SIGNED.get(signature) == (public_key, message):
-        return True
+    if isinstance(signature, Seal):
+        if signature.message == message and signature.public_key == public_key:
+            return True
+        signature = bytes(signature)
     return replication.signature_holds(public_key, message, signature)
 
 
@@ -157,7 +168,6 @@ class Written:
     """
 
     def __init__(self) -> None:
-        self._outcomes: dict[tuple[Any, ...], bytes] = {}
         self._ids: dict[bytes, str] = {}
         self._facts: dict[bytes, tuple[Any, ...]] = {}
         self._proved: set[tuple[Any, ...]] = set()
@@ -165,18 +175,14 @@ class Written:
     def outcome_bytes(
         self, verdict: verifying.Verdict, *, pcs_id: str, policy_version: str, region: str, hlc: str
     ) -> bytes:
-        """Write an outcome, or give what was written for the same."""
-        name = (verdict, pcs_id, policy_version, region, hlc)
-        outcome = self._outcomes.get(name)
-        if outcome is None:
-            if len(self._outcomes) >= KNOWN_MAX:
-                self._outcomes.clear()
-                self._ids.clear()
-                self._facts.clear()
-            outcome = self._outcomes[name] = verifying.outcome_bytes(
-                verdict, pcs_id=pcs_id, policy_version=policy_version, region=region, hlc=hlc
-            )
-            self._ids[outcome] = pcs_id
+        """Write an outcome."""
+        if len(self._ids) >= KNOWN_MAX:
+            self._ids.clear()
+            self._facts.clear()
+        outcome = verifying.outcome_bytes(
+            verdict, pcs_id=pcs_id, policy_version=policy_version, region=region, hlc=hlc
+        )
+        self._ids[outcome] = pcs_id
         return outcome
 
     def write_facts(
@@ -226,9 +232,9 @@ RULES: Final[Mapping[str, Any]] = {
         ("verify", MEMORY.verify),
         ("check_signature", _check_signature),
         ("derive_pcs_id", _derive_pcs_id),
-        ("outcome_bytes", WRITTEN.outcome_bytes),
     )
 } | {
+    f"{_CORE}.ingest:outcome_bytes": WRITTEN.outcome_bytes,
     f"{_CORE}.ingest:write_facts": WRITTEN.write_facts,
     f"{_CORE}.replay:read_facts": WRITTEN.read_facts,
     f"{_CORE}.receiver:signature_holds": signature_holds,

@@ -29,10 +29,9 @@ class Mirror:
 
     def sync(self, name: str, effect: AppendMirror, done: Callable[[str | None], None]) -> None:
         """Have the disk make the bytes durable, and only then say so."""
+        self.segments.disk.sync(name, self._synced, name, effect.seal, done)
 
-        def synced(ok: bool) -> None:
-            if ok:
-                self.segments.disk.files[name].sealed = effect.seal
-            self._life.run(done, None if ok else "the mirror cannot be made durable")
-
-        self.segments.disk.sync(name, synced)
+    def _synced(self, name: str, seal: bool, done: Callable[[str | None], None], ok: bool) -> None:
+        if ok:
+            self.segments.disk.files[name].sealed = seal
+        self._life.run(done, None if ok else "the mirror cannot be made durable")

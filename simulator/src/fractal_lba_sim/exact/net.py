@@ -29,7 +29,13 @@ class Failure(NamedTuple):
 
 LATE: Final = Failure("attempt_timeout", sent=True)
 
-Reply = Callable[[Any, int], None]
+
+class Reply(Protocol):
+    """Gives an answer of so many bytes."""
+
+    def __call__(self, value: Any, size: int) -> None: ...
+
+
 Serve = Callable[[Any, Reply], object]
 Done = Callable[[Any], object]
 
@@ -53,21 +59,25 @@ class End:
     """Ends whose connections are refused; ANYBODY for all."""
     refused: int = 0
     swallowed: int = 0
+    waiting: dict[_Exchange, str] = field(default_factory=dict)
+    """Who waits for the process that runs there, and where."""
 
 
 class _Exchange:
     """One exchange under way."""
 
     __slots__ = (
-        "_done", "_life", "_net", "_on_way", "_serve", "_ways", "is_over", "is_served", "timer",
+        "_back", "_done", "_end", "_life", "_on_way", "_serve", "_source", "is_over", "is_served",
+        "timer",
     )  # fmt: skip
 
     def __init__(
-        self, net: Net, ways: tuple[str, str], serve: Serve, done: Done, life: Life,
+        self, source: str, end: End, back: Link, serve: Serve, done: Done, life: Life,
         on_way: dict[_Exchange, None],
     ) -> None:  # fmt: skip
-        self._net = net
-        self._ways = ways
+        self._source = source
+        self._end = end
+        self._back = back
         self._serve = serve
         self._done = done
         self._life = life
@@ -76,8 +86,37 @@ class _Exchange:
         self.timer: Any = None
 
     def arrived(self) -> None:
-        """Take note that the request is there."""
-        self._net.serve(*self._ways, self._serve, self)
+        """Have the request, which has come, served there, unless nobody serves."""
+        end, source = self._end, self._source
+        if end.vanished:
+            end.swallowed += 1
+            return
+        is_refused = bool(end.refusing) and (source in end.refusing or ANYBODY in end.refusing)
+        program = end.program
+        if program is None or is_refused:
+            end.refused += is_refused
+            failure = Failure("connect_failed", sent=False)
+            self._back.send(REQUEST_BYTES, self.finish, failure)
+            return
+        # What came twice is done twice. Whoever speaks HTTP hears of the first time alone: told of
+        # the second, a client would take the answer to its own write for one to another's.
+        if self.is_served and source == CLIENT:
+            program.life.run(self._serve, program, _unheard)
+            return
+        self.is_served = True
+        end.waiting[self] = source
+        life: Life = program.life
+        reply = partial(self._reply, life)
+        if life.ended or life.paused:
+            life.run(self._serve, program, reply)
+        else:
+            self._serve(program, reply)
+
+    def _reply(self, life: Life, value: Any, size: int) -> None:
+        """Send an answer back, unless whoever gives it has ended."""
+        if not life.ended:
+            self._end.waiting.pop(self, None)
+            self._back.send(size + REQUEST_BYTES, self.finish, value)
 
     def finish(self, value: Any) -> None:
         if not self.is_over:
@@ -85,7 +124,15 @@ class _Exchange:
             self._on_way.pop(self, None)
             if self.timer is not None:
                 self.timer.cancel()
-            self._life.run(self._done, value)
+            life = self._life
+            if life.ended or life.paused:
+                life.run(self._done, value)
+            else:
+                self._done(value)
+
+
+def _unheard(value: Any, size: int) -> None:
+    """Have an answer that nobody hears."""
 
 
 class Net:
@@ -97,8 +144,6 @@ class Net:
         self.ends: dict[str, End] = {}
         self.always = Life(agenda)
         """The life of who never ends: clients and checkers."""
-        self._open: dict[int, dict[_Exchange, str]] = {}
-        """By the life of a process: who waits for it, and where."""
         self._asked: dict[tuple[str, str], dict[_Exchange, None]] = {}
         """By the ends of a connection: who waits on it."""
 
@@ -111,48 +156,20 @@ class Net:
         on_way = self._asked.get(ways)
         if on_way is None:
             on_way = self._asked[ways] = {}
-        exchange = _Exchange(self, ways, serve, done, life or self.always, on_way)
+        end, back = self.ends[target], self.links[target, source]
+        exchange = _Exchange(source, end, back, serve, done, life or self.always, on_way)
         on_way[exchange] = None
-        exchange.timer = self.agenda.after(timeout_ns, exchange.finish, LATE)
+        exchange.timer = self.agenda.give_up_after(timeout_ns, exchange.finish, LATE)
         self.links[ways].send(size + REQUEST_BYTES, exchange.arrived)
 
-    def serve(self, source: str, target: str, serve: Serve, exchange: _Exchange) -> None:
-        """Have a request that has come served there, unless nobody serves."""
-        end = self.ends[target]
-        if end.vanished:
-            end.swallowed += 1
-            return
-        back = self.links[target, source]
-        is_refused = source in end.refusing or ANYBODY in end.refusing
-        if end.program is None or is_refused:
-            end.refused += is_refused
-            failure = Failure("connect_failed", sent=False)
-            back.send(REQUEST_BYTES, partial(exchange.finish, failure))
-            return
-        program = end.program
-        life: Life = program.life
-        waiting = self._open.setdefault(id(life), {})
-        # What came twice is done twice. Whoever speaks HTTP hears of the first time alone: told of
-        # the second, a client would take the answer to its own write for one to another's.
-        is_echo = exchange.is_served and source == CLIENT
-        exchange.is_served = True
-        waiting[exchange] = source
-
-        def reply(value: Any, size: int) -> None:
-            if is_echo:
-                return
-            waiting.pop(exchange, None)
-            if not life.ended:
-                back.send(size + REQUEST_BYTES, partial(exchange.finish, value))
-
-        life.run(serve, program, reply)
-
-    def dropped(self, code: str, life: Life, *, silent: bool) -> None:
+    def dropped(self, code: str, *, silent: bool) -> None:
         """Tell those who waited for a process that has ended, unless its machine is gone too."""
-        for exchange, source in self._open.pop(id(life), {}).items():
+        end = self.ends[code]
+        waiting, end.waiting = end.waiting, {}
+        for exchange, source in waiting.items():
             if not silent:
                 failure = Failure("connection_lost", sent=True)
-                self.links[code, source].send(0, partial(exchange.finish, failure))
+                self.links[code, source].send(0, exchange.finish, failure)
 
     def reset(self, a: str, b: str) -> None:
         """End every connection between two ends, and tell those who waited on one."""

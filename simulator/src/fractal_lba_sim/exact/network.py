@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from ..streams import Streams
 from ..waiting import Agenda, Lane
@@ -24,7 +24,7 @@ NEAR_NS: Final = 100_000
 REORDER_NS: Final = 20_000_000
 """How much later a message comes that another overtakes, at most."""
 
-Arrive = Callable[[], object]
+Arrive = Callable[..., object]
 
 
 @dataclass(slots=True)
@@ -52,10 +52,13 @@ class Link:
         self._agenda = agenda
         self._streams = streams
         self._wire = Lane(agenda)
+        is_even = not (base.jitter_ns or base.bandwidth_bytes_per_s or base.loss)
+        self._even_ns = max(NEAR_NS, base.delay_ns) if is_even else None
+        """How long every message takes that no fault hits, where that is always the same."""
         self._faults: dict[str, Way] = {}
         self._cuts: dict[str, None] = {}
-        self._held: list[tuple[int, Arrive]] = []
-        self._stopped: list[tuple[int, Arrive]] = []
+        self._held: list[tuple[int, Arrive, tuple[Any, ...]]] = []
+        self._stopped: list[tuple[int, Arrive, tuple[Any, ...]]] = []
         """What was on the wire when it was cut: sent before all that is held."""
         self._connections = 0
         """Counts resets: what was under way before one does not arrive."""
@@ -68,23 +71,19 @@ class Link:
     def _chance(self, cause: str) -> Random:
         return self._streams.of("link", self.source, self.target, cause)
 
-    def send(self, size: int, arrive: Arrive) -> None:
+    def send(self, size: int, arrive: Arrive, *args: Any) -> None:
         """Send a message of so many bytes; `arrive` is called there, perhaps never or twice."""
         self.bytes_sent += size
         if self._cuts:
             self.counts["stalled"] += 1
-            self._held.append((size, arrive))
-            return
-        self._forward(size, arrive)
+            self._held.append((size, arrive, args))
+        elif self._even_ns is not None and not self._faults:
+            self._agenda.after(self._even_ns, self._arrived, size, self._connections, arrive, args)
+        else:
+            self._forward(size, arrive, args)
 
-    def _forward(self, size: int, arrive: Arrive) -> None:
-        base = self.base
-        if not self._faults and not base.loss:
-            is_even = not base.jitter_ns and not base.bandwidth_bytes_per_s
-            late_ns = max(NEAR_NS, base.delay_ns) if is_even else self._late_ns(size)
-            self._agenda.after(late_ns, self._arrived, size, self._connections, arrive)
-            return
-        loss = base.loss
+    def _forward(self, size: int, arrive: Arrive, args: tuple[Any, ...]) -> None:
+        loss = self.base.loss
         reorder = duplicate = 0.0
         for way in self._faults.values():
             loss, reorder = max(loss, way.loss), max(reorder, way.reorder)
@@ -100,8 +99,8 @@ class Link:
         if duplicate and self._chance("duplicate").random() < duplicate:
             self.counts["duplicated"] += 1
             again_ns = late_ns + int(self._chance("duplicate-by").random() * REORDER_NS)
-            self._agenda.after(again_ns, self._arrived, 0, self._connections, arrive)
-        self._agenda.after(late_ns, self._arrived, size, self._connections, arrive)
+            self._agenda.after(again_ns, self._arrived, 0, self._connections, arrive, args)
+        self._agenda.after(late_ns, self._arrived, size, self._connections, arrive, args)
 
     def _late_ns(self, size: int) -> int:
         delay_ns, jitter_ns = self.base.delay_ns, self.base.jitter_ns
@@ -123,17 +122,17 @@ class Link:
             late_ns += end_ns - self._agenda.now_ns
         return late_ns
 
-    def _arrived(self, size: int, connections: int, arrive: Arrive) -> None:
+    def _arrived(self, size: int, connections: int, arrive: Arrive, args: tuple[Any, ...]) -> None:
         if connections != self._connections:
             self.bytes_dropped += size
             return
         if self._cuts:
             # It is on the wire while the cut begins: it waits for the heal as well.
             self.counts["stalled"] += 1
-            self._stopped.append((size, arrive))
+            self._stopped.append((size, arrive, args))
             return
         self.bytes_delivered += size
-        arrive()
+        arrive(*args)
 
     @property
     def bytes_under_way(self) -> int:
@@ -153,14 +152,14 @@ class Link:
             return
         held = self._stopped + self._held
         self._stopped, self._held = [], []
-        for size, arrive in held:
-            self._forward(size, arrive)
+        for size, arrive, args in held:
+            self._forward(size, arrive, args)
 
     def reset(self) -> None:
         """End every connection: nothing of what is under way arrives."""
         self.counts["resets"] += 1
         self._connections += 1
-        self.bytes_dropped += sum(size for size, _ in self._stopped + self._held)
+        self.bytes_dropped += sum(one[0] for one in self._stopped + self._held)
         self._stopped.clear()
         self._held.clear()
 

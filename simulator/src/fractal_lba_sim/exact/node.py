@@ -93,7 +93,6 @@ class Node:
         self.clock = region.clock
         self.process = f"{region.code}-{region.starts}"
         self.core: Ingest | None = None
-        self.failed: str | None = None
         self.index: Index = self.disk.kept.setdefault("index", world.parts.index())
         self.wals: dict[str, Any] = {}
         self.inbound: dict[tuple[str, str], Any] = {}
@@ -112,7 +111,6 @@ class Node:
         self._carriers: dict[type, Callable[[Any], object]] = {
             Append: lambda effect: self.wals[effect.placement].append(effect.seq, effect.frame),
             OpenEpoch: lambda effect: self.wals[effect.placement].open_epoch(effect.region_epoch),
-            Ask: self._ask,
             Release: lambda effect: self.lookups.release(effect.key),
             Apply: self._apply_later,
             Answer: self._answered,
@@ -137,6 +135,7 @@ class Node:
             return
         world = self.world
         self.lookups = world.lookups_for(self)
+        self._carriers[Ask] = self.lookups.ask
         self.core = world.parts.ingest(
             world.settings_of(self.code),
             check=MEMORY.check,
@@ -223,7 +222,7 @@ class Node:
             log, held, placement=name, region_epoch=start.region_epoch, rule=world.wal_rule,
             clock=self.clock, life=self.life, say=self.feed, on_tail=on_tail, fail=self.fail,
         )  # fmt: skip
-        for first, size, seq, sealed in grown(log).segments:
+        for first, size, seq, sealed in grown(log):
             on_tail(SegmentSealed(first, size, seq) if sealed else TailGrown(first, size, seq))
         if start.peers:
             self.feed(PeerHeard(name, self.clock.wall_ns()))
@@ -247,9 +246,6 @@ class Node:
                 self.world.watch.durable(self, event.placement, event.seq)
             else:
                 self.world.watch.looked(self)
-
-    def _ask(self, effect: Ask) -> None:
-        self.lookups.ask(effect)
 
     def _set_timer(self, effect: SetTimer) -> None:
         if self._timer is not None:
@@ -315,13 +311,11 @@ class Node:
         self.feed(ReadRequested(token, *key))
 
     def _answered(self, effect: Answer) -> None:
-        stored = effect.stored
-        self._replies.pop(effect.token)(
-            Heard(
-                stored.status, None, stored, effect.replayed, effect.level,
-                watermark=self._watermark(stored.origin.placement),
-            )
-        )  # fmt: skip
+        token, stored, replayed, _, level = effect
+        watermark = self._watermark(stored.origin.placement)
+        self._replies.pop(token)(
+            Heard(stored.status, None, stored, replayed, level, None, None, watermark)
+        )
 
     def _refused(self, effect: Refuse) -> None:
         row = error_codes()[effect.code]
@@ -338,10 +332,12 @@ class Node:
         return None if self.core is None else self.core.streams.get(placement)
 
     def _watermark(self, placement: str) -> tuple[str, str, int, int] | None:
-        stream = self.stream(placement)
-        if stream is None or not stream.levels.replicated:
+        assert self.core is not None
+        stream = self.core.streams.get(placement)
+        if stream is None:
             return None
-        return (*stream.origin, stream.levels.replicated)
+        replicated = stream.levels.replicated
+        return (*stream.origin, replicated) if replicated else None
 
     def takes_records(self) -> bool:
         """Say what `GET /readyz` and `GET /health` say."""
@@ -379,7 +375,6 @@ class Node:
     def fail(self, reason: str) -> None:
         """End by itself: it cannot go on."""
         if not self.life.ended:
-            self.failed = reason
             self.world.trace.note(f"{self.code}: {reason}")
             self.region.exited()
 
@@ -409,7 +404,3 @@ class Node:
         """Find out that the wall clock was set."""
         if self.keeper is not None:
             self.keeper.clock_was_set()
-
-    def key_is_taken(self, key: Key) -> bool:
-        """Tell whether an id has an outcome here."""
-        return self.index.lookup(key) is not None

@@ -59,6 +59,14 @@ class Outbound:
         self._timer: Any = None
         self._has_begun = False
         self._early: list[object] = []
+        self._carriers: dict[type, Callable[[Any], object]] = {
+            Send: self._send,
+            AskPeer: self._ask_peer,
+            SetTimer: self._set_timer,
+            PersistWatermark: self._persist,
+            Acknowledged: self._acknowledged,
+            RaiseAlarm: self._alarm,
+        }
 
     def begin(self) -> None:
         """Ship from now on."""
@@ -100,35 +108,34 @@ class Outbound:
             return
         node.world.steps += 1
         for effect in self.core.on_event(event, node.clock.wall_ns()):
-            self._carry(effect)
+            self._carriers[type(effect)](effect)
 
-    def _carry(self, effect: object) -> None:
-        node = self.node
-        match effect:
-            case Send():
-                self._send(effect)
-            case AskPeer(token):
-                self._ask(partial(_holds, node.code, self.placement), 100, token)
-            case SetTimer(token, at_ns):
-                if self._timer is not None:
-                    self._timer.cancel()
-                wait_ns = node.clock.true_ns(at_ns - node.clock.wall_ns())
-                self._timer = node.life.after(wait_ns, self.feed, TimerFired(token))
-            case PersistWatermark(mark):
-                node.disk.kept[self._mark_name] = mark
-            case Acknowledged(seq, displaced):
-                node.acked(self.placement, self.peer, seq, displaced)
-            case RaiseAlarm(code, message, fenced_epoch):
-                self._alarm(code, message, fenced_epoch)
+    # --- effects
 
-    def _alarm(self, code: str, message: str, fenced_epoch: int) -> None:
+    def _ask_peer(self, effect: AskPeer) -> None:
+        self._ask(partial(_holds, self.node.code, self.placement), 100, effect.token)
+
+    def _set_timer(self, effect: SetTimer) -> None:
         node = self.node
-        node.world.alarm(node.code, code, f"{self.placement} to {self.peer}: {message}")
+        if self._timer is not None:
+            self._timer.cancel()
+        wait_ns = node.clock.true_ns(effect.at_ns - node.clock.wall_ns())
+        self._timer = node.life.after(wait_ns, self.feed, TimerFired(effect.token))
+
+    def _persist(self, effect: PersistWatermark) -> None:
+        self.node.disk.kept[self._mark_name] = effect.mark
+
+    def _acknowledged(self, effect: Acknowledged) -> None:
+        self.node.acked(self.placement, self.peer, effect.seq, effect.displaced)
+
+    def _alarm(self, effect: RaiseAlarm) -> None:
+        node, code = self.node, effect.code
+        node.world.alarm(node.code, code, f"{self.placement} to {self.peer}: {effect.message}")
         if code == LOST:
             text = "this log has lost what another region holds of it"
             node.stop_stream(self.placement, text)
         if code == FENCED and node.keeper is not None:
-            node.keeper.fenced(self.placement, fenced_epoch)
+            node.keeper.fenced(self.placement, effect.fenced_epoch)
 
     def _send(self, effect: Send) -> None:
         node, place = self.node, (effect.first_seq, effect.offset)
@@ -139,7 +146,7 @@ class Outbound:
             node.life.after(0, self.feed, failed)
             return
         message = batch_message(node.code, self.placement, effect.region_epoch, *place, body)
-        signature = node.world.key_of(node.code).sign(message)
+        signature = node.world.key_of(node.code).seal(message)
         batch = Batch(effect.region_epoch, *place, body, signature)
         node.world.watch.shipped(node.code, self.peer, body)
         self._ask(partial(_receive, node.code, self.placement, batch), len(body), effect.token)

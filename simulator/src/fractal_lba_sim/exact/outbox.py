@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from fractal_lba.endpoints import Fleet
-from fractal_lba.held import Held
+from fractal_lba.held import Fate, Held
 from fractal_lba.outbox import Entry
 from fractal_lba.outcome import Position
 from fractal_lba.region_status import RegionStatus, StreamStatus
@@ -39,9 +39,6 @@ from .records import Minted, mint
 
 if TYPE_CHECKING:
     from .world import World
-
-CALL_NS: Final = 15 * NS_PER_S
-"""After this a call gives up; with an outbox its record goes on."""
 
 OUTBOX_WIDTH: Final = 100
 """Entries of the outbox under way at once, as lines of one batch."""
@@ -103,9 +100,7 @@ class Outbox:
         """Name the region to which an endpoint leads now, from a place."""
         raise NotImplementedError
 
-    def _attempt(
-        self, letter: Letter, deadline_ns: int, done: Callable[[Any, Result], None]
-    ) -> None:
+    def _attempt(self, letter: Letter, done: Callable[[Any, Result], None]) -> None:
         raise NotImplementedError
 
     def hear(self, answer: Heard) -> None:
@@ -202,10 +197,10 @@ class Outbox:
 
     def _hold(self, letter: Letter, place: Position) -> None:
         self._accepted(letter)
-        fate = self._held.fate(place).value
-        if fate == "covered":
+        fate = self._held.fate(place)
+        if fate is Fate.COVERED:
             self._release(letter.id)
-        elif fate == "passed":
+        elif fate is Fate.PASSED:
             self._schedule_it(letter, in_flight=True)
             later = Later(endpoint_down=False)
             self._schedule.postpone(letter.id, later, self.now_ms(), self.chance.random())
@@ -231,8 +226,7 @@ class Outbox:
         ids = self._schedule.take(now_ms, limit=OUTBOX_WIDTH, bytes_max=4_000_000)
         for id in ids:
             letter = self._letters[id]
-            deadline_ns = self.world.agenda.now_ns + CALL_NS
-            self._attempt(letter, deadline_ns, partial(self._delivered, letter))
+            self._attempt(letter, partial(self._delivered, letter))
         next_ms = self._schedule.next_due_ms()
         if self._wake is not None:
             self._wake.cancel()

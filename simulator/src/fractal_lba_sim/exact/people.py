@@ -67,18 +67,21 @@ class Operator:
             self._ring(about, act)
             return
         wait_ns = self._sample_ns("decide_s", DECIDE_S)
-        if self.expert_absent or self._draws("absent_share"):
-            self.counts["waited"] += 1
-            wait_ns += self._sample_ns("absent_extra_s", EXTRA_S)
+        wait_ns += self._delay_ns("absent", "waited", is_certain=self.expert_absent)
         self.world.agenda.after(wait_ns, self._decide, about, act)
 
     def _decide(self, about: str, act: Act) -> None:
         self.world.watch.declared("operator")
         wait_ns = self._sample_ns("act_s", ACT_S)
-        if self.runbook_is_stale or self._draws("stale_step_share"):
-            self.counts["steps_repeated"] += 1
-            wait_ns += self._sample_ns("stale_step_extra_s", EXTRA_S)
+        wait_ns += self._delay_ns("stale_step", "steps_repeated", is_certain=self.runbook_is_stale)
         self.world.agenda.after(wait_ns, self._act, about, act)
+
+    def _delay_ns(self, cause: str, count: str, *, is_certain: bool) -> int:
+        """Give how much longer a part takes for a cause that a fault makes certain."""
+        if not is_certain and not self._draws(f"{cause}_share"):
+            return 0
+        self.counts[count] += 1
+        return self._sample_ns(f"{cause}_extra_s", EXTRA_S)
 
     def _act(self, about: str, act: Act) -> None:
         self._paged.pop(about, None)

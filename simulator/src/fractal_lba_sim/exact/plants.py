@@ -25,6 +25,7 @@ from fractal_lba_server.core.health import Probe, Quorum
 from fractal_lba_server.core.ingest import Ingest
 from fractal_lba_server.core.mover import Mover
 from fractal_lba_server.core.receiver import Receiver
+from fractal_lba_server.core.replay import Replay
 from fractal_lba_server.core.replication import Shipper
 from fractal_lba_server.core.roles import Role
 from fractal_lba_server.drill.scenario import ScenarioError
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from .outbound import Outbound
     from .people import Operator
     from .probing import Checker
-    from .replaying import MemoReplay
     from .segments import Segments
     from .shards import DedupStore, ShardRouter
     from .tiers import ColdStore, HotStore, Tiers
@@ -74,6 +74,7 @@ class Parts:
     probe: type[Probe] = Probe
     quorum: type[Quorum] = Quorum
     mover: type[Mover] = Mover
+    replay: type[Replay] = Replay
     ask_lease: Callable[..., lease.Decision] = lease.ask
     promote_lease: Callable[..., lease.Decision] = lease.promote
     release_lease: Callable[..., lease.Row] = lease.release
@@ -86,7 +87,6 @@ class Parts:
     mirror: type[Mirror]
     outbound: type[Outbound]
     inbound: type[Inbound]
-    replay: type[MemoReplay]
     index: type[Index]
     segments: type[Segments]
     lookups: type[IndexLookups]
@@ -168,7 +168,6 @@ def right_parts() -> Parts:
         outbound,
         people,
         probing,
-        replaying,
         segments,
         shards,
         tiers,
@@ -199,7 +198,6 @@ def right_parts() -> Parts:
         opening=boot.Opening,
         operator=people.Operator,
         outbound=outbound.Outbound,
-        replay=replaying.MemoReplay,
         segments=segments.Segments,
         shard_lookups=lookups.ShardLookups,
         shard_router=shards.ShardRouter,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fractal_lba_server.core.health import ProbeRule
 
-from ..waiting import NS_PER_MS
+from ..waiting import NS_PER_MS, Moment
 from .net import Failure
 from .network import CLIENT, NEAR_NS
 
@@ -20,12 +20,14 @@ HOLD_DOWN_MS: Final = 1_000
 
 
 class Checker:
-    """Probes every region, and tells the arbiter each interval what it thinks."""
+    """Probes every region, and says what it thinks when that changes, and each interval."""
 
     def __init__(self, world: World, name: str, rule: ProbeRule, begin_ns: int) -> None:
         self.world = world
         self.name = name
         self._rule = rule
+        self._next: Moment | None = None
+        """The next vote."""
         codes = list(world.regions)
         self.ready = {code: world.parts.probe(rule) for code in codes}
         self.alive = {code: world.parts.probe(rule) for code in codes}
@@ -44,7 +46,8 @@ class Checker:
 
         def heard(answer: Any) -> None:
             world.steps += 1
-            probes[code].heard(answer is True, world.agenda.now_ns)
+            if probes[code].heard(answer is True, world.agenda.now_ns):
+                self._vote_in(0)
             world.agenda.at(now_ns + interval_ns, self._probe, code, probes, path)
 
         if world.regions[code].probe_path_down:
@@ -54,7 +57,10 @@ class Checker:
         world.net.ask(CLIENT, code, 50, path, heard, timeout_ns=timeout_ns)
 
     def _vote_in(self, wait_ns: int) -> None:
-        self.world.agenda.after(wait_ns, self._vote)
+        """Vote after a while, in the place of a vote that waits."""
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self.world.agenda.after(wait_ns, self._vote)
 
     def _vote(self) -> None:
         world = self.world

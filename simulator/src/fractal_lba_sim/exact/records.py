@@ -10,15 +10,10 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from fractal_lba.canonical import NOT_CONTENT, canonicalize, jcs
-from fractal_lba.estimate import estimate
-from fractal_lba.ids import derive_pcs_id
 from fractal_lba.sign import HmacSigner, SignedRecord, sign, signature_text
 from fractal_lba_server.core.first_write import Key
+from fractal_lba_server.drill.records import pcs_id_of, record
 
-SCALES: Final = [2, 4, 8, 16, 32]
-COUNTS: Final = {"2": 4, "4": 14, "8": 50, "16": 150, "32": 420}
-UNIT: Final = 0.5773502691896258
-SHARD_ID: Final = "drill"
 SENT_AT: Final = "2026-01-01T00:00:00Z"
 
 MINTED_MAX: Final = 1 << 17
@@ -33,18 +28,10 @@ class Minted(NamedTuple):
     content: str
     """The content digest, 64 hex digits."""
 
-    label: str = ""
-    variant: int = 0
-
-    @property
-    def name(self) -> str:
-        """Name the id as a trace does."""
-        return f"{self.key[0]}/{self.key[1]}"
-
-
-@cache
-def _estimate(variant: int) -> Any:
-    return estimate(SCALES, COUNTS, 0.31 + variant / 100, 0.44)
+    label: str
+    variant: int
+    name: str
+    """The id, as a trace names it."""
 
 
 def kid_of(tenant: str, generation: int = 1) -> str:
@@ -65,29 +52,8 @@ def _signer(tenant: str, generation: int, forged: bool) -> HmacSigner:
 
 
 def unsigned(name: str, variant: int) -> dict[str, Any]:
-    """Make a record that every server accepts, before it is signed."""
-    own = _estimate(variant)
-    root = sha256(name.encode()).hexdigest()
-    return {
-        "pcs_id": derive_pcs_id(root, 1, SHARD_ID),
-        "schema": "fractal-lba-kakeya",
-        "version": "0.1",
-        "shard_id": SHARD_ID,
-        "epoch": 1,
-        "attempt": 1,
-        "sent_at": SENT_AT,
-        "seed": 0,
-        "scales": SCALES,
-        "N_j": COUNTS,
-        "coh_star": 0.31 + variant / 100,
-        "v_star": [UNIT, -UNIT, UNIT],
-        "D_hat": own.D_hat,
-        "r": 0.44,
-        "regime": own.regime,
-        "budget": own.budget,
-        "merkle_root": root,
-        "ft": {"outbox_seq": 0, "degraded": False, "fallbacks": [], "clock_skew_ms": 0},
-    }
+    """Make a record of a drill, sent at the start of every run."""
+    return record(name, variant=variant, sent_at=SENT_AT)
 
 
 class Mould:
@@ -102,26 +68,26 @@ class Mould:
         self._variant = variant
         self._signer = _signer(tenant, generation, forged)
         first = self._signed("")
-        record = dict(first.record)
-        self._first = (record["merkle_root"].encode(), first.pcs_id.encode())
-        canonical = canonicalize(record)
+        whole = dict(first.record)
+        self._first = (whole["merkle_root"].encode(), first.pcs_id.encode())
+        canonical = canonicalize(whole)
         self._payload, self._body = canonical.payload, canonical.body.encode()
-        self._sent, self._sig = first.body, record.pop("sig").encode()
-        self._said = jcs(record)
-        said = {name: value for name, value in record.items() if name not in NOT_CONTENT}
+        self._sent, self._sig = first.body, whole.pop("sig").encode()
+        self._said = jcs(whole)
+        said = {name: value for name, value in whole.items() if name not in NOT_CONTENT}
         self._content = jcs(said)
         other = self._signed("other")
         if self.cast("other") != (other.body, other.pcs_id, other.content):
             raise AssertionError("a mould gives another record than the SDK")
 
     def _signed(self, name: str) -> SignedRecord:
-        record = unsigned(name, self._variant)
-        return sign(record, self._signer, sig_version=2, tenant=self._tenant)
+        one = unsigned(name, self._variant)
+        return sign(one, self._signer, sig_version=2, tenant=self._tenant)
 
     def cast(self, name: str) -> tuple[bytes, str, str]:
         """Give the bytes of a record, its id and its content digest."""
         root = sha256(name.encode()).hexdigest()
-        pcs_id = derive_pcs_id(root, 1, SHARD_ID)
+        pcs_id = pcs_id_of(name)
         names = (root.encode(), pcs_id.encode())
         body = sha256(self._named(self._said, names)).hexdigest().encode()
         payload = self._named(self._payload, names).replace(self._body, body, 1)
@@ -149,4 +115,4 @@ def mint(
 ) -> Minted:
     """Sign a record with a tenant's key, or with one that is not the tenant's."""
     body, pcs_id, content = _mould(tenant, variant, generation, forged).cast(name)
-    return Minted(body, (tenant, pcs_id), content, name, variant)
+    return Minted(body, (tenant, pcs_id), content, name, variant, f"{tenant}/{pcs_id}")

@@ -102,7 +102,7 @@ class Region:
         self.end.program = None
         if node is not None:
             node.life.end()
-            self.world.net.dropped(self.code, node.life, silent=silent)
+            self.world.net.dropped(self.code, silent=silent)
             self.world.watch.ended(self.code)
             self.world.trace.write("process", who=self.code, state=state)
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 from fractal_lba_server.core.first_write import Origin
 from fractal_lba_server.core.receiver import Held
 from fractal_lba_server.core.replication import BATCH_FRAMES_MAX, Mark
 from fractal_lba_server.core.segment import (
-    FOOTER_BYTES,
     HEADER_BYTES,
     Frame,
     Header,
     Scan,
     SegmentError,
-    frame_at_number,
-    read_frame,
+    frame_behind,
     read_header,
     scan,
+    whole_part,
 )
 
 from .disk import Disk, File
@@ -46,10 +45,14 @@ class Segments:
     def __init__(self, disk: Disk, folder: str) -> None:
         self.disk = disk
         self.folder = folder
+        self._names: dict[int, str] = {}
 
     def name(self, first_seq: int) -> str:
         """Name the file of a segment."""
-        return f"{self.folder}/{first_seq:016d}"
+        name = self._names.get(first_seq)
+        if name is None:
+            name = self._names[first_seq] = f"{self.folder}/{first_seq:016d}"
+        return name
 
     def firsts(self) -> list[int]:
         """Give the first number of each segment, in order."""
@@ -57,7 +60,7 @@ class Segments:
 
     def file(self, first_seq: int) -> File:
         """Give a file. Raises SegmentError if there is none."""
-        file = self.disk.files.get(f"{self.folder}/{first_seq:016d}")
+        file = self.disk.files.get(self.name(first_seq))
         if file is None:
             raise SegmentError(f"number {first_seq} begins no segment here", 0)
         return file
@@ -94,8 +97,9 @@ class Segments:
             return Held(mark, data[-32:], region_epoch, sealed=sealed)
         if file.sealed:
             raise CorruptError(f"{self.name(first)}: {found.fault or 'the footer is gone'}")
-        if not copies_others:
-            self._check_cut(first, data, found)
+        if not copies_others and frame_behind(data, found) is not None:
+            fault = found.fault or f"the data ends at byte {found.end}"
+            raise CorruptError(f"{self.name(first)}: {fault}, and frames follow")
         del file.data[found.end :]
         file.synced = len(file.data)
         mark = Mark(first, found.end, found.frames[-1].seq, sealed=False)
@@ -111,15 +115,6 @@ class Segments:
                 raise CorruptError(f"{self.name(first)}: the header is damaged") from None
             return None
         return found
-
-    def _check_cut(self, first: int, data: bytes, found: Scan) -> None:
-        """Refuse to cut where a whole frame stands behind the damage: that is no torn tail."""
-        if found.fault is None:
-            return
-        last = found.frames[-1].seq if found.frames else first - 1
-        for seq in range(last + 1, last + 3):
-            if frame_at_number(data, found.end, seq) is not None:
-                raise CorruptError(f"{self.name(first)}: {found.fault}, and frames follow")
 
     def frames(self, region: str, placement: str, after: int = 0) -> Iterator[tuple[Origin, Frame]]:
         """Give every whole frame behind a number, with where it came from."""
@@ -163,26 +158,11 @@ class Segments:
         Raises SegmentError where the file is not what was written.
         """
         first_seq, offset = place
-        data = bytes(self.file(first_seq).data[offset : offset + min(until - offset, limit)])
-        at = 0
-        found: dict[int, Frame] = {}
-        if offset == 0:
-            read_header(data)
-            at = HEADER_BYTES
-        while at < len(data) and len(found) < BATCH_FRAMES_MAX:
-            try:
-                frame = read_frame(data, at)
-            except SegmentError:
-                if offset + len(data) < until and found:
-                    break  # the limit cuts this frame; it goes with the next batch
-                if offset + at + FOOTER_BYTES != until or len(data) - at != FOOTER_BYTES:
-                    raise
-                at = len(data)
-                break
-            found[at] = frame
-            at = frame.end
-        body = data[:at]
-        know_frames(body, found)
+        with memoryview(self.file(first_seq).data) as whole:
+            data = bytes(whole[offset : offset + min(until - offset, limit)])
+        part = whole_part(data, offset=offset, until=until, frames_max=BATCH_FRAMES_MAX)
+        body = data[: part.end]
+        know_frames(body, {frame.offset: frame for frame in part.frames})
         return body
 
     def part(self, held: Mark, place: tuple[int, int], limit: int) -> bytes:
@@ -197,18 +177,10 @@ class Segments:
         return b"" if offset >= until else self.batch(place, until, limit)
 
 
-class Grown(NamedTuple):
-    """What a stream holds: its segments in order, as (first, size, last number, sealed)."""
-
-    segments: tuple[tuple[int, int, int, bool], ...]
-
-
-def grown(segments: Segments) -> Grown:
-    """List what is durable of a stream, for whoever ships it."""
-    rows = []
+def grown(segments: Segments) -> Iterator[tuple[int, int, int, bool]]:
+    """Give what is durable of a stream, segment by segment: first, size, last number, sealed."""
     for first in segments.firsts():
         file = segments.file(first)
         found = scan_of(bytes(file.data))
         if found.frames:
-            rows.append((first, len(file.data), found.frames[-1].seq, file.sealed))
-    return Grown(tuple(rows))
+            yield first, len(file.data), found.frames[-1].seq, file.sealed

@@ -96,11 +96,6 @@ class DedupStore:
         """Give what stands under a key."""
         return self.rows.get(key)
 
-    def delete(self, key: Key, ring_epoch: int) -> None:
-        """Delete an entry."""
-        self._check(ring_epoch)
-        self.rows.pop(key, None)
-
     def flush(self) -> int:
         """Lose every row, and not know it."""
         count = len(self.rows)

@@ -41,9 +41,13 @@ class TraceWriter:
     def write(self, event: str, *, at_ns: int | None = None, **members: Any) -> None:
         """Write one event; what is None is left out."""
         at_ns = self.agenda.now_ns if at_ns is None else at_ns
-        if None in members.values():
-            members = {name: value for name, value in members.items() if value is not None}
-        self.lines.append({"event": event, "at_ns": at_ns, **members})
+        self.add({"event": event, "at_ns": at_ns, **members})
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Keep an event that was written; what is None is left out."""
+        if None in line.values():
+            line = {name: value for name, value in line.items() if value is not None}
+        self.lines.append(line)
 
     def note(self, said: str) -> None:
         """Write what a reader may want to know."""

@@ -18,6 +18,7 @@ from fractal_lba_server.core.receiver import Held
 from fractal_lba_server.core.replication import SegmentSealed, TailGrown
 from fractal_lba_server.core.segment import (
     FOOTER_BYTES,
+    GROUP_FRAMES_MAX,
     HEADER_BYTES,
     Footer,
     Header,
@@ -121,8 +122,8 @@ class Wal:
 
     def _write_group(self) -> None:
         """Write frames that one sync makes durable. Raises OSError where there is no space."""
-        seq, size = 0, 0
-        while self._queue and size < GROUP_BYTES:
+        seq, size, count = 0, 0, 0
+        while self._queue and size < GROUP_BYTES and count < GROUP_FRAMES_MAX:
             head = self._queue[0]
             if isinstance(head, int) or (size and self._must_close(len(head[1]))):
                 break
@@ -136,16 +137,14 @@ class Wal:
                 if not size:
                     raise
                 break
-            seq, size = head[0], size + len(head[1])
+            seq, size, count = head[0], size + len(head[1]), count + 1
             self._queue.popleft()
         assert self._first is not None
         self.sync(self._first, seq)
 
     def sync(self, first: int, seq: int) -> None:
         """Have the disk make a group durable, and only then say so."""
-        self._disk.sync(
-            self.segments.name(first), lambda ok: self._life.run(self._synced, first, seq, ok)
-        )
+        self._disk.sync(self.segments.name(first), self._life.run, self._synced, first, seq)
 
     def _begin(self, first_seq: int) -> None:
         now_ms = self._clock.wall_ns() // 1_000_000
@@ -179,9 +178,7 @@ class Wal:
         self._prev_sha256 = sha256(unhashed).digest()
         footer = Footer(count, root.digest(), self._prev_sha256).to_bytes()
         self._disk.write(self.segments.name(first), len(data), footer)
-        self._disk.sync(
-            self.segments.name(first), lambda ok: self._life.run(self._closed, first, ok)
-        )
+        self._disk.sync(self.segments.name(first), self._life.run, self._closed, first)
 
     def _closed(self, first: int, ok: bool) -> None:
         if not ok:

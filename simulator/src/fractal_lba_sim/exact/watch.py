@@ -6,8 +6,8 @@ how roles change. It writes nothing that a person beside the regions could not h
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING
 
 from ..waiting import NS_PER_MS
 
@@ -22,13 +22,12 @@ class Watch:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._durable: dict[tuple[str, str], deque[tuple[int, int]]] = {}
+        self._durable: dict[tuple[str, str], deque[tuple[int, int]]] = defaultdict(deque)
         self._told: dict[tuple[str, str], tuple[int, int]] = {}
         self._incident: str | None = None
         self._healed: str | None = None
         self._promoting: str | None = None
         self._rerouting: dict[str, str] = {}
-        self.bytes_shipped: dict[tuple[str, str], int] = {}
         self.bodies: dict[tuple[str, str], list[bytes]] = {}
         """What was shipped, kept where a tenant's bytes are searched for."""
         self._keeps_bodies = any("only_in" in row for row in world.tenants)
@@ -38,8 +37,7 @@ class Watch:
     def durable(self, node: Node, placement: str, seq: int) -> None:
         """Note how far a log is durable."""
         if len(self.world.placements[placement].regions) > 1:
-            queue = self._durable.setdefault((node.code, placement), deque())
-            queue.append((seq, self.world.agenda.now_ns))
+            self._durable[node.code, placement].append((seq, self.world.agenda.now_ns))
 
     def looked(self, node: Node) -> None:
         """Look at what a region says of its streams."""
@@ -54,26 +52,25 @@ class Watch:
             if self._told.get(place) == mark:
                 continue
             self._told[place] = mark
-            self.world.trace.write(
-                "watermark", region=node.code, placement=name, region_epoch=mark[0], seq=mark[1]
-            )
+            self.world.trace.lines.append({
+                "event": "watermark", "at_ns": now_ns, "region": node.code, "placement": name,
+                "region_epoch": mark[0], "seq": mark[1],
+            })  # fmt: skip
             self._lagged(place, replicated, now_ns)
 
     def _lagged(self, place: tuple[str, str], replicated: int, now_ns: int) -> None:
         queue = self._durable.get(place)
         while queue and queue[0][0] <= replicated:
             _, since_ns = queue.popleft()
-            self.world.trace.write(
-                "lag", region=place[0], peer="any", placement=place[1],
-                age_ms=round((now_ns - since_ns) / NS_PER_MS, 3),
-            )  # fmt: skip
+            self.world.trace.lines.append({
+                "event": "lag", "at_ns": now_ns, "region": place[0], "peer": "any",
+                "placement": place[1], "age_ms": round((now_ns - since_ns) / NS_PER_MS, 3),
+            })  # fmt: skip
 
     def shipped(self, region: str, peer: str, body: bytes) -> None:
-        """Count what is shipped."""
-        way = (region, peer)
-        self.bytes_shipped[way] = self.bytes_shipped.get(way, 0) + len(body)
+        """Keep what is shipped, where it is searched."""
         if self._keeps_bodies:
-            self.bodies.setdefault(way, []).append(body)
+            self.bodies.setdefault((region, peer), []).append(body)
 
     def ended(self, code: str) -> None:
         """Forget what a process that has ended had durable and nobody else had."""
@@ -152,7 +149,3 @@ class Watch:
 
     def _phase(self, incident: str, phase: str) -> None:
         self.world.trace.write("phase", incident=incident, phase=phase)
-
-    def status(self) -> dict[str, Any]:
-        """Say what was shipped, for a note at the end."""
-        return {f"{a}-{b}": size for (a, b), size in self.bytes_shipped.items()}

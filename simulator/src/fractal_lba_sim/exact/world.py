@@ -34,12 +34,12 @@ from .comparing import END, write_census
 from .directory import directory_of_tenants
 from .fault_kinds import KINDS
 from .load import Load, client_rows
-from .memory import RegionKey
+from .memory import RULES, RegionKey
 from .names import Names
 from .net import End, Net
 from .network import ARBITER, CLIENT, Link, Way
 from .people import Operator
-from .plants import Parts
+from .plants import Parts, replaced
 from .probing import HOLD_DOWN_MS
 from .region import Region
 from .residency import Residency
@@ -283,6 +283,11 @@ class World:
 
     def play(self) -> list[dict[str, Any]]:
         """Play the scenario; give the trace."""
+        with replaced({**RULES, **(self.parts.rules or {})}):
+            self._play()
+        return self.trace.lines
+
+    def _play(self) -> None:
         self._faults = self.scenario.faults(self.seed)
         for code, region in self.regions.items():
             if self.nodes_of(code) > 1:
@@ -291,7 +296,6 @@ class World:
         self._await_writer()
         self.agenda.run()
         self.trace.write("end")
-        return self.trace.lines
 
     def _await_writer(self) -> None:
         nodes = [region.node for region in self.regions.values()]

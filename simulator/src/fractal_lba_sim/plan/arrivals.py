@@ -7,6 +7,7 @@ only in the bins that somebody looks into; what nobody asks about is a number.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -16,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..streams import Streams
-
-NS_PER_S: Final = 1_000_000_000
+from ..waiting import NS_PER_S
 
 BIN_RECORDS: Final = 256
 """Records of a bin, in the mean. Small ones cost memory, large ones time where a bin is opened."""
@@ -51,7 +51,19 @@ class Source(Protocol):
         ...
 
 
-class Even:
+class Counted(ABC):
+    """Records whose number costs nothing to know: to say it nearly is to say it."""
+
+    @abstractmethod
+    def before(self, at_ns: int) -> int:
+        """Count the records that are due before a moment."""
+
+    def about(self, at_ns: int) -> float:
+        """Count the records that are due up to a moment."""
+        return float(self.before(at_ns + 1))
+
+
+class Even(Counted):
     """Records at equal distances from `start_ns` until `end_ns`."""
 
     def __init__(self, rate_per_s: float, *, phase: float, start_ns: int, end_ns: int) -> None:
@@ -70,16 +82,14 @@ class Even:
         at_ns = min(at_ns, self._end_ns)
         if at_ns <= self._start_ns:
             return 0
-        count = max(0, int((at_ns - self._start_ns) / self._period_ns - self._phase))
-        while count and self.due(count - 1) >= at_ns:
+        # Asked more often than anything else: `due` is written out.
+        passed_ns, phase, period_ns = at_ns - self._start_ns, self._phase, self._period_ns
+        count = max(0, int(passed_ns / period_ns - phase))
+        while count and int((count - 1 + phase) * period_ns) >= passed_ns:
             count -= 1
-        while self.due(count) < at_ns:
+        while int((count + phase) * period_ns) < passed_ns:
             count += 1
         return count
-
-    def about(self, at_ns: int) -> float:
-        """Count the records that are due before a moment."""
-        return float(self.before(at_ns + 1))
 
 
 class Poisson:
@@ -115,33 +125,32 @@ class Poisson:
 
     def before(self, at_ns: int) -> int:
         """Count the records that are due before a moment."""
-        at_ns = min(at_ns, self._end_ns)
-        if at_ns <= self._start_ns:
-            return 0
-        place, within_ns = divmod(at_ns - self._start_ns, self._width_ns)
-        if place >= len(self._firsts) - 1:
-            return int(self._firsts[-1])
+        place, within_ns = self._bin(at_ns)
         count = int(self._firsts[place])
         if within_ns:
-            count += int(np.searchsorted(self._moments(place), at_ns, side="left"))
+            count += int(np.searchsorted(self._moments(place), min(at_ns, self._end_ns)))
         return count
 
     def about(self, at_ns: int) -> float:
         """Say nearly how many records are due before a moment: bins are full evenly."""
-        at_ns = min(at_ns, self._end_ns)
-        if at_ns <= self._start_ns:
-            return 0.0
-        place, within_ns = divmod(at_ns - self._start_ns, self._width_ns)
-        if place >= len(self._firsts) - 1:
-            return float(self._firsts[-1])
+        place, within_ns = self._bin(at_ns)
+        if not within_ns:
+            return float(self._firsts[place])
         first, following = int(self._firsts[place]), int(self._firsts[place + 1])
         return first + (following - first) * within_ns / self._width_ns
+
+    def _bin(self, at_ns: int) -> tuple[int, int]:
+        """Give the bin of a moment, and how far it is in it; the last one is behind them all."""
+        passed_ns = max(0, min(at_ns, self._end_ns) - self._start_ns)
+        place, within_ns = divmod(passed_ns, self._width_ns)
+        last = len(self._firsts) - 1
+        return (place, within_ns) if place < last else (last, 0)
 
     def _moments(self, place: int) -> NDArray[np.int64]:
         known = self._open.get(place)
         if known is None:
             # Not remembered by the streams of the run: there may be a hundred thousand bins.
-            chance = Streams(self._streams.seed).array(*self._name, "bin", str(place))
+            chance = self._streams.anew().array(*self._name, "bin", str(place))
             count = int(self._firsts[place + 1] - self._firsts[place])
             begin_ns = self._start_ns + place * self._width_ns
             known = np.sort(begin_ns + (chance.random(count) * self._width_ns).astype(np.int64))
@@ -151,7 +160,7 @@ class Poisson:
         return known
 
 
-class Burst:
+class Burst(Counted):
     """A number of records that were kept, evenly between two moments or all at one."""
 
     def __init__(self, count: int, *, begin_ns: int, end_ns: int) -> None:
@@ -176,12 +185,8 @@ class Burst:
         # The smallest i with due(i) >= at_ns.
         return min(self.count, -(-(at_ns - self._begin_ns) * self.count // self._length_ns))
 
-    def about(self, at_ns: int) -> float:
-        """Count the records that are due before a moment."""
-        return float(self.before(at_ns + 1))
 
-
-class Moments:
+class Moments(Counted):
     """Records whose moments are all known."""
 
     def __init__(self, at_ns: NDArray[np.int64]) -> None:
@@ -199,10 +204,6 @@ class Moments:
     def before(self, at_ns: int) -> int:
         """Count the records that are due before a moment."""
         return int(np.searchsorted(self._at_ns, at_ns, side="left"))
-
-    def about(self, at_ns: int) -> float:
-        """Count the records that are due before a moment."""
-        return float(self.before(at_ns + 1))
 
 
 class Shared:

@@ -72,11 +72,13 @@ def _lines(world: World, feeds: Sequence[Feed]) -> Iterator[tuple[int, int, int,
         if isinstance(feed.source, Shared):
             cuts.update(at_ns for at_ns in feed.source.steps if at_ns < end_ns)
     places = [0] * len(rows)
+    begins = [feed.source.before(0) for feed in feeds]
     begin_ns = 0
-    for low_ns, high_ns in pairwise(sorted(cuts)):
+    for high_ns in sorted(cuts)[1:]:
         count, good, took_ns = 0, 0.0, 0
         for number, (feed, stretches) in enumerate(rows):
-            begin, end = feed.source.before(low_ns), feed.source.before(high_ns)
+            begin, end = begins[number], feed.source.before(high_ns)
+            begins[number] = end
             while places[number] < len(stretches) and stretches[places[number]].end <= begin:
                 places[number] += 1
             if end > begin:

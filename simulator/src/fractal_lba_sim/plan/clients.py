@@ -13,29 +13,25 @@ from typing import Final
 from fractal_lba.endpoints import Endpoint, FailoverPolicy, Fleet
 from fractal_lba.retry import Result
 
-from ..waiting import Agenda, Moment
+from ..waiting import NS_PER_MS, NS_PER_S, Agenda, Moment
 from .net import CLIENT, Net
-from .setup import NS_PER_MS, NS_PER_S, Setup
+from .refusals import STATUS
+from .setup import Setup
 from .sites import (
-    DENIED,
     FAILING,
-    NOT_LEADER,
     OK,
     REFUSED,
     SILENT,
-    UNAVAILABLE,
     Feed,
     Site,
 )
 
-_ANSWERS: Final = {
+ANSWERS: Final = {
     SILENT: Result(code="attempt_timeout"),
     REFUSED: Result(code="connect_failed", sent=False),
-    FAILING: Result(status=500),
-    UNAVAILABLE: Result(status=503),
-    NOT_LEADER: Result(status=421),
-    DENIED: Result(status=401),
+    **{path: Result(status=status) for path, status in STATUS.items()},
 }
+"""What an attempt comes to."""
 
 Moved = Callable[["Route", bool], None]
 """Told when a client has moved, and whether it went home."""
@@ -77,8 +73,10 @@ class Route:
 
     def path(self, index: int) -> str:
         """Say what a call finds at an endpoint."""
-        site = self._sites[self.endpoints[index]]
-        return site.path_of(self.placement)
+        return self._site(index).path_of(self.placement)
+
+    def _site(self, index: int) -> Site:
+        return self._sites[self.endpoints[index]]
 
     def look(self) -> None:
         """Take note that something has changed."""
@@ -184,19 +182,29 @@ class OutboxRoute(Route):
             return
         self._tried += 1
         path = self.path(trying)
-        leader = next((i for i in range(len(self.endpoints)) if self.path(i) == OK), None)
-        if path == NOT_LEADER and leader is not None:
-            self.move(leader)  # the answer names it
-            return
         if path != OK:
             now_ms = self._agenda.now_ns // NS_PER_MS
             self._fleet = self._fleet.attempted(
-                trying, _ANSWERS[path], now_ms=now_ms, u=self._chance.random()
+                trying, ANSWERS[path], now_ms=now_ms, u=self._chance.random()
             )
+            if self._follows_hint(trying) and self.path(self._fleet.current) == OK:
+                self.move(self._fleet.current)
+                return
             if trying == self._fleet.home != self._fleet.current:
                 self.on_left(self)
             self._plan_probe()
         self._next(round_, due_ns + 1)
+
+    def _follows_hint(self, trying: int) -> bool:
+        """Take the hint of an answer that names the region which leads, as the SDK does at once."""
+        hint = self._site(trying).hint(self.placement)
+        if hint is None or hint.region not in self.endpoints:
+            return False
+        url = self._fleet.endpoints[self.endpoints.index(hint.region)].url
+        now_ms = self._agenda.now_ns // NS_PER_MS
+        hinted = self._fleet.hinted(url, hint.region_epoch, hops=0, now_ms=now_ms, u=0.5)
+        self._fleet = hinted or self._fleet
+        return hinted is not None
 
     def look(self) -> None:
         """Take note that something has changed."""
@@ -231,7 +239,7 @@ class OutboxRoute(Route):
         now_ms = self._agenda.now_ns // NS_PER_MS
         for _ in range(self._setup.probe.failures):
             self._fleet = self._fleet.attempted(
-                self.current, _ANSWERS[FAILING], now_ms=now_ms, u=self._chance.random()
+                self.current, ANSWERS[FAILING], now_ms=now_ms, u=self._chance.random()
             )
         if self.path(self._fleet.current) == OK and self._fleet.current != self.current:
             self.troubled = True

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fractal_lba_server.drill.scenario import Scenario, ScenarioError
-from fractal_lba_server.judge.accounts import END
+from fractal_lba_server.judge.parts import END
 
 from ..engine import Event
 from ..streams import Streams
@@ -29,12 +29,18 @@ class Engine:
         for name in (*scenario.plants, *plants):
             message = f"plan cannot plant {name}: exact and live may"
             raise ScenarioError(message)
-        faults = scenario.faults(seed)
-        world = World(Setup(scenario, Streams(seed)))
-        refuse_unknown(world, faults)
-        _prepare(world, faults)
-        world.agenda.run()
-        return world.events.lines(scenario, seed, world.agenda.now_ns)
+        return play(scenario, Streams(seed), scenario.faults(seed))
+
+
+def play(
+    scenario: Scenario, streams: Streams, faults: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Give the trace of a run with these streams and these faults, which are those of a seed."""
+    world = World(Setup(scenario, streams))
+    refuse_unknown(world, faults)
+    _prepare(world, faults)
+    world.agenda.run()
+    return world.events.lines(scenario, streams.seed, world.agenda.now_ns)
 
 
 def _prepare(world: World, faults: list[dict[str, Any]]) -> None:
@@ -54,8 +60,8 @@ def _end(world: World) -> None:
     for incident in world.incidents.all:
         if incident.healed_ns is None:
             count_seen(world, incident)
-    world.compare_late()
-    world.compare(END, world.agenda.now_ns)
+    world.comparing.late()
+    world.comparing.compare(END, world.agenda.now_ns)
     world.census(END)
     for log in world.logs:
         log.cut(world.levels[log.name].replicated)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ..waiting import NS_PER_MS
 from .incidents import Incident
 from .net import CLIENT
 from .objects import ObjectStream
 from .playing import Mend, Play, nothing
-from .setup import NS_PER_MS, ns
+from .setup import ns
 
 if TYPE_CHECKING:
     from .world import World

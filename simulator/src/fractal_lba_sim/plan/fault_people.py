@@ -29,20 +29,13 @@ def _nobody(world: World, fault: Fault, incident: Incident) -> Mend:
     return mend
 
 
-def _expert(world: World, fault: Fault, incident: Incident) -> Mend:
-    world.people.blame["absent"] = incident
+def _slower(world: World, fault: Fault, incident: Incident) -> Mend:
+    """Have an answer take longer: who knows is not there, or what is written is wrong."""
+    reason = REASONS[fault["kind"]]
+    world.people.blame[reason] = incident
 
     def mend() -> None:
-        del world.people.blame["absent"]
-
-    return mend
-
-
-def _runbook(world: World, fault: Fault, incident: Incident) -> Mend:
-    world.people.blame["stale"] = incident
-
-    def mend() -> None:
-        del world.people.blame["stale"]
+        del world.people.blame[reason]
 
     return mend
 
@@ -68,7 +61,10 @@ def _double(world: World, fault: Fault, incident: Incident) -> Mend:
     return nothing
 
 
+REASONS: Final = {"expert-absent": "absent", "stale-runbook": "stale"}
+"""What makes people slower (people.py)."""
+
 PLAYS: Final[dict[str, Play]] = {
-    "nobody-answers": _nobody, "expert-absent": _expert, "stale-runbook": _runbook,
+    "nobody-answers": _nobody, "expert-absent": _slower, "stale-runbook": _slower,
     "wrong-region-drained": _drained, "double-promote": _double,
 }  # fmt: skip

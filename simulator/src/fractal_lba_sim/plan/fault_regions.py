@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fractal_lba_server.core.hlc import MAX_SKEW_MS
 
+from ..waiting import NS_PER_MS
 from .incidents import Incident
 from .net import CHECKER
 from .playing import Mend, Play, nothing
-from .setup import NS_PER_MS, ns
+from .setup import ns
 
 if TYPE_CHECKING:
     from .world import World

@@ -72,7 +72,7 @@ def _heal(world: World, incident: Incident, mend: Mend) -> None:
     count_seen(world, incident)
     world.incidents.healed(incident)
     world.changed()
-    world.follow_up(incident)
+    world.comparing.follow_up(incident)
 
 
 def _seen(world: World, fault: Mapping[str, Any]) -> dict[str, int]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fractal_lba_server.core.governor import SOFT_SHARE, Governor
+from fractal_lba_server.core.governor import REFUSE_MS_MIN, SOFT_SHARE, Governor
 from fractal_lba_server.core.ingest import CUT_OFF_MS
 
-from ..waiting import Moment
+from ..waiting import NS_PER_MS, Moment
 from .logs import Log
-from .setup import NS_PER_MS
 
 if TYPE_CHECKING:
     from .world import World
@@ -81,9 +80,9 @@ class Governors:
         if refuse:
             if lag_ms >= soft_ms:
                 return
-            at_ns = now_ns + REFUSAL_NS
+            at_ns = now_ns + REFUSE_MS_MIN * NS_PER_MS
         sleeps = any(stream.asleep for stream in self._world.streams.values() if stream.log is log)
-        if at_ns < self._world.setup.load_end_ns and not sleeps:
+        if now_ns < at_ns < self._world.setup.load_end_ns and not sleeps:
             self._alarms[log.name] = self._world.agenda.at(at_ns, self.look, log)
 
     # --- a region that is alone
@@ -107,7 +106,3 @@ class Governors:
         if self._lonely.get((code, name)) == since_ns:
             self._world.sites[code].refusing.add((name, ALONE))
             self._world.noticed(code)
-
-
-REFUSAL_NS: Final = 100 * NS_PER_MS
-"""A refusal that may end is looked at again after this."""

@@ -2,8 +2,7 @@
 
 The invariant of this file: a probe is due on a grid of its own whether or not anything is wrong,
 but it is played only while it can change an opinion. So detection takes what probes take, and a
-quiet day costs nothing. An arbiter hears of an opinion with the next vote, once an interval, as
-the server's checkers tell it; whoever answers names probes for himself.
+quiet day costs nothing. An opinion is told when it changes.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Callable
 
 from fractal_lba_server.core.health import Probe, Quorum
 
-from ..waiting import Agenda, Moment
-from .setup import NS_PER_MS, Setup
+from ..waiting import NS_PER_MS, Agenda, Moment
+from .setup import Setup
 
 Sees = Callable[[str], bool]
 """Says whether a probe of a region would be good now."""
@@ -40,8 +39,6 @@ class Checkers:
             )
             for name, code in self._probes
         }
-        self._told = dict.fromkeys(self._probes, True)
-        """What each checker has said of each region."""
         self._busy: dict[tuple[str, str], Moment] = {}
         self.verdict = dict.fromkeys(setup.regions, True)
         self.failed = Counter[str]()
@@ -75,22 +72,14 @@ class Checkers:
             self._plan(pair)
 
     def _heard(self, pair: tuple[str, str], ok: bool) -> None:
-        if not self._probes[pair].heard(ok, self._agenda.now_ns):
-            return
-        if self._setup.has_arbiter:
-            self._agenda.at(self._next_ns(pair), self._tell, pair)
-        else:
-            self._tell(pair)
-
-    def _tell(self, pair: tuple[str, str]) -> None:
-        self._told[pair] = self._probes[pair].up
-        self._vote(pair[1])
+        if self._probes[pair].heard(ok, self._agenda.now_ns):
+            self._vote(pair[1])
 
     def _vote(self, code: str) -> None:
         """Have every checker say again what it has said, as it does all the time."""
         now_ns = self._agenda.now_ns
         for name in self.names:
-            opinions = {c: up for (n, c), up in self._told.items() if n == name}
+            opinions = {c: probe.up for (n, c), probe in self._probes.items() if n == name}
             self._quorum.vote(name, opinions, now_ns)
         verdict = self._quorum.verdict(code, now_ns)
         if verdict is not None and verdict != self.verdict[code]:

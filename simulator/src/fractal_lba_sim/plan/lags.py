@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..streams import Streams
-
 if TYPE_CHECKING:
     from .shipping import Stream
     from .world import World
@@ -44,7 +42,7 @@ class LagLines:
         ):
             known_ns = now_ns
             if stream.asleep:
-                u = Streams(world.setup.streams.seed).of("lag", rank, str(moment_ns)).random()
+                u = world.setup.streams.anew().of("lag", rank, str(moment_ns)).random()
                 known_ns = min(now_ns, moment_ns + stream.rhythm.lag_ns(u, back_ns))
             world.events.add(
                 "lag", known_ns, region=log.region, peer=stream.peer, placement=log.placement,

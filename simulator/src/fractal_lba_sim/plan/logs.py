@@ -66,7 +66,6 @@ class Part:
     """Share of its calls that find nobody, however often they try again."""
     refused_share: float = 0.0
     """Share of its attempts that are refused."""
-    """Share of the calls that fail at first."""
     log: Log | None = None
     log_then: Log | None = None
     """The log that its region wrote to; that of a part that is in none."""
@@ -122,10 +121,11 @@ class Log:
     region_epoch: int
     parts: list[Part] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
-    closed: int = 0
-    """How many parts at the beginning are ended, and what is in them."""
-    closed_count: int = 0
-    closed_ns: int = -1
+    live: list[Part] = field(default_factory=list)
+    """Parts that are not over for good."""
+    _over_count: int = 0
+    """What is in all others, and when the last of it was durable."""
+    _over_ns: int = -1
 
     @property
     def name(self) -> tuple[str, str, int]:
@@ -136,32 +136,33 @@ class Log:
         """Go on with a part."""
         part.log = self
         self.parts.append(part)
+        self.live.append(part)
         return part
 
     def count(self, at_ns: int) -> int:
         """Count what is durable at a moment."""
-        self._settle(at_ns)
-        if at_ns >= self.closed_ns:
-            rest = self.parts[self.closed :]
-            return self.closed_count + sum(part.until(at_ns) - part.begin for part in rest)
-        return sum(part.until(at_ns) - part.begin for part in self.parts)
+        before, rest = self._split(at_ns)
+        return before + sum(part.until(at_ns) - part.begin for part in rest)
 
     def about(self, at_ns: int) -> int:
         """Say nearly how many records are durable at a moment: enough for sizes."""
-        self._settle(at_ns)
-        rest = self.parts[self.closed :] if at_ns >= self.closed_ns else self.parts
-        before = self.closed_count if at_ns >= self.closed_ns else 0
+        before, rest = self._split(at_ns)
         return before + int(sum(part.about(at_ns) for part in rest))
 
-    def _settle(self, at_ns: int) -> None:
-        """Add up the parts that are over for good, so that a long log costs as much as a short."""
-        while self.closed < len(self.parts):
-            part = self.parts[self.closed]
-            if part.last_ns > at_ns - SETTLED_NS:
-                return
-            self.closed_ns = max(self.closed_ns, part.last_ns)
-            self.closed_count += part.end - part.begin
-            self.closed += 1
+    def _split(self, at_ns: int) -> tuple[int, list[Part]]:
+        """Give what is in the parts that are over at a moment, and the others to be asked.
+
+        Parts that are over for good are added up once, so that a long log costs as much as a
+        short one.
+        """
+        if at_ns < self._over_ns:
+            return 0, self.parts
+        over = [part for part in self.live if part.last_ns <= at_ns - SETTLED_NS]
+        if over:
+            self.live = [part for part in self.live if part.last_ns > at_ns - SETTLED_NS]
+            self._over_count += sum(part.end - part.begin for part in over)
+            self._over_ns = max(self._over_ns, *(part.last_ns for part in over))
+        return self._over_count, self.live
 
     def cut(self, at_ns: int) -> int:
         """Keep apart what is durable at a moment and what is not yet; give the moment."""
@@ -195,7 +196,7 @@ class Log:
         """Give when the next record is durable; None if none is under way."""
         found = [
             part.durable(number)
-            for part in (self.parts[self.closed :] if after_ns >= self.closed_ns else self.parts)
+            for part in self._split(after_ns)[1]
             for number in (part.until(after_ns),)
             if number < part.end and part.source.before(OPEN_END >> 1) > number
         ]
@@ -204,7 +205,7 @@ class Log:
     def truncate(self, at_ns: int) -> list[tuple[Part, int, int]]:
         """Stop at a moment: what is not durable by then never is. Give what was taken away."""
         lost = []
-        for part in self.parts[self.closed :]:
+        for part in self.live:
             last = part.until(at_ns)
             if last < part.end:
                 lost.append((part, last, part.end))

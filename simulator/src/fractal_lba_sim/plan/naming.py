@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fractal_lba_server.core.dns_failover import ANYWHERE, Record, resolve
 from fractal_lba_server.core.ramp import RAMPING, Ramp
 
-from .resolvers import NamedClient
-from .setup import NS_PER_MS, NS_PER_S
+from ..waiting import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from .world import World
@@ -50,7 +49,7 @@ class Naming:
         if not self._world.writers.takes_records(region):
             return
         ramp = self._ramps.setdefault(region, Ramp(setup.recovery.ramp))
-        if ramp.begin(agenda.now_ns, caught_up=not self._world.catching_up):
+        if ramp.begin(agenda.now_ns, caught_up=not self._world.comparing.is_pending):
             self.down.discard(region)
             self._publish()
             agenda.after(setup.recovery.ramp.hold_ms * NS_PER_MS, self._step, region)
@@ -78,20 +77,20 @@ class Naming:
         self._world.agenda.after(wait_ns, self._point)
 
     def _point(self) -> None:
+        ttl_s = self._world.setup.names.ttl_ns // NS_PER_S
+        ramping = {
+            code: ramp.percent for code, ramp in self._ramps.items() if ramp.state == RAMPING
+        }
         for client in self._world.named:
-            ramping = {
-                code: ramp.percent for code, ramp in self._ramps.items() if ramp.state == RAMPING
-            }
-            client.points(partial(self._answer, client, ramping))
+            records = [
+                Record(ANYWHERE, code, code, ttl_s, priority)
+                for priority, code in enumerate(client.endpoints)
+            ]
+            client.points(partial(self._answer, records, ramping))
 
-    def _answer(self, client: NamedClient, ramping: dict[str, int], place: float) -> str:
+    def _answer(self, records: list[Record], ramping: dict[str, int], place: float) -> str:
         """Say what the name is answered with; a region that ramps gets a part of its resolvers."""
         down = self.down | {c for c, percent in ramping.items() if place * HUNDRED >= percent}
-        ttl_s = self._world.setup.names.ttl_ns // NS_PER_S
-        records = [
-            Record(ANYWHERE, code, code, ttl_s, priority)
-            for priority, code in enumerate(client.endpoints)
-        ]
         found = resolve(records, ANYWHERE, down)
         assert found is not None  # there are records for anywhere
         return found

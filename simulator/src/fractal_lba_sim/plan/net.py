@@ -15,8 +15,8 @@ from random import Random
 from typing import Final
 
 from ..streams import Streams
-from ..waiting import Agenda
-from .setup import NS_PER_S, Setup, Wire
+from ..waiting import NS_PER_S, Agenda
+from .setup import Setup, Wire
 
 CLIENT: Final = "client"
 ARBITER: Final = "arbiter"
@@ -118,7 +118,7 @@ class Net:
         chances = self._chances.setdefault(pair, {})
         if cause not in chances:
             names = ("link", *(self._name(end) for end in pair), cause, self._marks.get(pair, ""))
-            chances[cause] = Streams(self._streams.seed).of(*names)
+            chances[cause] = self._streams.anew().of(*names)
         return chances[cause]
 
     # --- what everybody asks

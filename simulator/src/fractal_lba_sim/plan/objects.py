@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from ..waiting import Agenda, Moment
+from ..waiting import Agenda
 from .logs import Log
 from .net import Net
 from .setup import Setup
@@ -20,8 +20,6 @@ from .shipping import LinkStream, Stream, Watch
 class ObjectStream(Stream):
     """Segments that are uploaded and fetched, several at once."""
 
-    _clock: Moment | None = None
-    _life = 0
     _closed_ns = 0
     _lost_part = 1.0
 
@@ -39,23 +37,11 @@ class ObjectStream(Stream):
 
     def _begin(self) -> None:
         super()._begin()
-        self._life += 1
         self._waiting.clear()
         self._done.clear()
         self._flying = 0
         self._closed_ns = self._held_ns
         self._clock = self._agenda.at(self._next_close_ns(self._agenda.now_ns), self._closes)
-
-    def stop(self) -> None:
-        """Forget what was under way: the origin is dead."""
-        self._held_ns = self.held_ns()
-        self.held(slept=self._asleep)
-        self._life += 1
-        self._asleep = False
-        for moment in (self._clock, self._alarm):
-            if moment is not None:
-                moment.cancel()
-        self._clock = self._alarm = None
 
     def _closes(self) -> None:
         now_ns = self._agenda.now_ns
@@ -104,12 +90,8 @@ class ObjectStream(Stream):
             self._held_ns = max(self._held_ns, done_ns)
         self.held()
         self._watch.replicated(self.log, self.peer, self._held_ns)
-        if not self._done and self._rest():
-            self._life += 1
-            if self._clock is not None:
-                self._clock.cancel()
-            return
-        self._upload()
+        if self._done or not self._rest():
+            self._upload()
 
 
 def stream_of(setup: Setup, agenda: Agenda, net: Net, watch: Watch, log: Log, peer: str) -> Stream:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..streams import Streams
-from ..waiting import Agenda
+from ..waiting import NS_PER_S, Agenda
 from .arrivals import Even, Poisson, Shared, Source
-from .setup import NS_PER_S, Setup, client_rows
+from .setup import Setup, client_rows
 from .sites import CANARY, NEW, REPEAT, RIVAL, Feed
 
 
@@ -71,5 +70,5 @@ class Offer:
                 rate_per_s, streams=setup.streams, name=name, start_ns=late_ns, end_ns=end_ns
             )
         # A stream of its own, so that whoever asks first or second draws the same.
-        phase = Streams(setup.streams.seed).of(*name, "phase").random()
+        phase = setup.streams.anew().of(*name, "phase").random()
         return Even(rate_per_s, phase=phase, start_ns=late_ns, end_ns=end_ns)

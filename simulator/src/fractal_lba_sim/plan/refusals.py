@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .sites import CANARY, DENIED, FAILING, NOT_LEADER, OK, REFUSED, SILENT, UNAVAILABLE, Feed
+from fractal_lba.errors import CODES
+
+from .sites import (
+    CANARY,
+    DENIED,
+    FAILING,
+    NOT_LEADER,
+    OK,
+    REFUSED,
+    SILENT,
+    TOO_EARLY,
+    UNAVAILABLE,
+    Feed,
+)
 
 if TYPE_CHECKING:
     from .world import World
 
-STATUS: Final = {FAILING: 500, UNAVAILABLE: 503, NOT_LEADER: 421, DENIED: 401}
+STATUS: Final = {
+    path: CODES[code].status
+    for path, code in (
+        (FAILING, "internal"), (UNAVAILABLE, "unavailable"), (NOT_LEADER, "not_leader"),
+        (TOO_EARLY, "too_early"), (DENIED, "signature_invalid"),
+    )
+}  # fmt: skip
 """What a region answers with; who refuses a connection answers nothing."""
 
 ANSWERED: Final = frozenset({REFUSED, *STATUS})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fractal_lba_server.core import fate, hlc
+from fractal_lba_server.core import fate
 from fractal_lba_server.core.fate import Frames
 
 from .arrivals import Moments
@@ -52,11 +52,7 @@ def _settle(world: World, feeds: list[Feed]) -> None:
     at_ns = np.array([one.at_ns for one in tries])
     place = np.array([one.place for one in tries])
     taken = _taken(world, at_ns, place)
-    shown = np.zeros_like(at_ns)
-    for number, log in enumerate(world.logs):
-        here = place == number
-        shown[here] = world.clocks.shown(log.region, at_ns[here])
-    stamps = ((STARTED_UNIX_NS + shown) // 1_000_000) << hlc.COUNTER_BITS
+    stamps = _stamps(world, at_ns, place, taken)
     ranks = np.array([world.setup.rank(log.region) for log in world.logs])
     epochs = np.array([log.region_epoch for log in world.logs])
     best = _first(stamps, ranks[place], epochs[place], at_ns, taken)
@@ -84,6 +80,17 @@ def _tries(world: World, feed: Feed, count: int) -> Tries:
             at_ns[i] = part.durable(i)
             place[i] = numbers[id(part.log_then)]
     return Tries(feed, at_ns, place)
+
+
+def _stamps(world: World, at_ns: Whole, place: Whole, taken: NDArray[np.bool_]) -> Whole:
+    """Give the stamp that each try got by the clock of its region; one that was not taken: none."""
+    stamps = np.zeros_like(at_ns)
+    for number, log in enumerate(world.logs):
+        here = np.flatnonzero(taken & (place == number))
+        here = here[np.argsort(at_ns.flat[here], kind="stable")]
+        shown = world.clocks.shown(log.region, at_ns.flat[here])
+        stamps.flat[here] = fate.ticks(0, STARTED_UNIX_NS + shown)
+    return stamps
 
 
 def _taken(world: World, at_ns: Whole, place: Whole) -> NDArray[np.bool_]:

@@ -15,16 +15,14 @@ from fractal_lba_server.core.first_write import Rank
 from fractal_lba_server.core.health import ProbeRule
 from fractal_lba_server.core.lease import Terms
 from fractal_lba_server.core.ramp import HOLD_MS, STEPS, RampRule
-from fractal_lba_server.core.regions import Placement
+from fractal_lba_server.core.regions import Placement, RegionInfo, Registry
 from fractal_lba_server.core.tenants import OPEN_PLACEMENT
 from fractal_lba_server.drill.scenario import Scenario
 from fractal_lba_server.drill.times import Time
 from fractal_lba_server.judge.check import PATIENCE_MS
 
 from ..streams import Streams
-
-NS_PER_S: Final = 1_000_000_000
-NS_PER_MS: Final = 1_000_000
+from ..waiting import NS_PER_MS, NS_PER_S
 
 RECORD_BYTES: Final = 813
 ATTEMPT_TIMEOUT_MS: Final = 1_000
@@ -52,6 +50,10 @@ class Wire:
     jitter_ns: int = 0
     bytes_per_s: float | None = None
     loss: float = 0.0
+
+
+NO_WIRE: Final = Wire()
+"""A direction that a scenario does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ class Setup:
             row["code"]: row.get("nodes", 1) for row in scenario.document["topology"]["regions"]
         }
         self.placements = _placements(scenario)
+        self.registry = Registry(
+            {code: RegionInfo(code, rank, "", "", b"") for rank, code in enumerate(self.regions)},
+            self.placements,
+        )
         self._wires = _wires(scenario)
         self.has_arbiter = bool(scenario.part("topology").get("arbiter", False))
         self.shards = int(scenario.part("topology").get("shards", {}).get("count", 1))
@@ -240,7 +246,7 @@ class Setup:
 
     def wire(self, begin: str, end: str) -> Wire:
         """Give one direction of a link; what the scenario does not name has no delay."""
-        return self._wires.get((begin, end), Wire())
+        return self._wires.get((begin, end), NO_WIRE)
 
     def tenant(self, row: Mapping[str, Any]) -> Tenant:
         """Give the rules of the tenant of a client."""
@@ -281,7 +287,7 @@ class Setup:
 
     def rank(self, code: str) -> int:
         """Give the rank of a region: its place in the list."""
-        return self.regions.index(code)
+        return self.registry.rank(code)
 
     @property
     def ranks(self) -> Rank:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from fractal_lba_server.core import replication
 from fractal_lba_server.core.replication import (
-    Acknowledged,
     AskPeer,
     Mark,
     PeerAcked,
@@ -29,11 +28,10 @@ from fractal_lba_server.core.replication import (
     TimerFired,
 )
 
-from ..streams import Streams
-from ..waiting import Agenda, Moment
+from ..waiting import NS_PER_MS, NS_PER_S, Agenda, Moment
 from .logs import OPEN_END, Log
 from .net import Net
-from .setup import NS_PER_MS, NS_PER_S, Setup, ns
+from .setup import Setup, ns
 
 FIRST_SEQ: Final = 1
 """To the machine a log is one open segment: only sizes matter here."""
@@ -111,6 +109,11 @@ class Stream:
         self._held_ns = -1
         self._asleep = False
         self._alarm: Moment | None = None
+        """Ends the sleep."""
+        self._clock: Moment | None = None
+        """Closes the next batch."""
+        self._life = 0
+        """Counts the times that it began: what was under way before comes to nothing."""
         self.is_begun = False
         self.ahead_ns = 0
         """How far the stamps of the log are ahead of what its peer takes."""
@@ -125,7 +128,7 @@ class Stream:
     def _begin_anew(self) -> None:
         """Have what is drawn from now on depend on what is to come next alone."""
         mark = repr(self._watch.next_moment_ns() / self._setup.load_end_ns)
-        streams = Streams(self._setup.streams.seed)
+        streams = self._setup.streams.anew()
         self._uploads = streams.of(*self._name, "upload", mark)
         self._transfers = streams.of(*self._name, "transfer", mark)
         self._net.begin_anew(self.log.region, self.peer, mark)
@@ -149,7 +152,7 @@ class Stream:
 
     def _rate(self) -> float:
         """Give how many records a second the log grows by."""
-        open_ = [part for part in self.log.parts[self.log.closed :] if part.end == OPEN_END]
+        open_ = [part for part in self.log.live if part.end == OPEN_END]
         return sum(part.source.rate_per_s for part in open_)
 
     # --- what others ask
@@ -197,9 +200,7 @@ class Stream:
         self._held_ns = min(self.held_ns(), until_ns)
         if self._asleep:
             self._asleep = False
-            if self._alarm is not None:
-                self._alarm.cancel()
-                self._alarm = None
+            self._stop_alarm()
         if self.is_begun and self._watch.alive(self.log.region):
             self._begin()
 
@@ -244,9 +245,10 @@ class Stream:
         if self._is_behind(now_ns) or self._is_busy() or self._watch.is_awaited(self._held_ns):
             return False
         self._asleep = True
+        self._drop()
         if not self.rhythm.interval_ns:
             mark = repr(self._watch.next_moment_ns() / self._setup.load_end_ns)
-            wakes = Streams(self._setup.streams.seed).of(*self._name, "wakes", mark)
+            wakes = self._setup.streams.anew().of(*self._name, "wakes", mark)
             until_ns += int(wakes.random() * self.rhythm.cycle_ns)
         self._alarm = self._agenda.at(until_ns, self._wake)
         return True
@@ -275,9 +277,7 @@ class Stream:
         self._watch.replicated(self.log, self.peer, self._held_ns)
         self._asleep = False
         self._begin_anew()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._stop_alarm()
         self._begin()
 
     # --- what a way of shipping does
@@ -285,9 +285,30 @@ class Stream:
     def _begin(self) -> None:
         """Go on from what the peer holds, in the rhythm of the link as it is now."""
         self.rhythm = self._rhythm()
+        self._drop()
 
     def stop(self) -> None:
         """Forget what was under way: the origin is dead."""
+        self._held_ns = self.held_ns()
+        self.held(slept=self._asleep)
+        self._asleep = False
+        self._stop_alarm()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Have what is under way come to nothing, and close no batch."""
+        self._life += 1
+        self._stop_clock()
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _sample_ns(self) -> int:
         """Draw the upload and the transfer of a batch."""
@@ -310,15 +331,9 @@ class LinkStream(Stream):
 
     _shipper: Shipper
     _tail_ns = _tail_seq = _held_seq = 0
-    _clock: Moment | None = None
-    _alive_since = 0
 
     def _begin(self) -> None:
         super()._begin()
-        self._alive_since += 1
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
         self._tail_ns = self._held_ns
         self._held_seq = self._tail_seq = self.log.about(self._held_ns) if self._held_ns >= 0 else 0
         self._shipper = Shipper(
@@ -331,24 +346,11 @@ class LinkStream(Stream):
         self._carry_out(effects)
         self._tick()
 
-    def stop(self) -> None:
-        """Forget what was under way: the origin is dead."""
-        self._held_ns = self.held_ns()
-        self.held(slept=self._asleep)
-        self._alive_since += 1
-        self._asleep = False
-        for moment in (self._clock, self._alarm):
-            if moment is not None:
-                moment.cancel()
-        self._clock = self._alarm = None
-
     def more(self) -> None:
         """Take note that the log goes on: an idle stream may have records again, or sooner."""
         if self._asleep or self.rhythm.interval_ns or self._shipper.state != "idle":
             return
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+        self._stop_clock()
         self._tick()
 
     def _mark(self, seq: int) -> Mark:
@@ -399,17 +401,15 @@ class LinkStream(Stream):
                     self._net.send(self.log.region, self.peer, 0, arrive, extra_ns=trip_ns // 2)
                 case SetTimer() if self._shipper.state == "waiting":
                     self._agenda.at(effect.at_ns, self._guarded(self._fired, effect.token))
-                case Acknowledged():
-                    pass
                 case _:
-                    pass
+                    pass  # what is acknowledged is in the watermark that came with it
 
     def _guarded(self, call: Callable[..., None], *args: object) -> Callable[[], None]:
         """Make a call that comes to nothing if the origin has died since."""
-        life = self._alive_since
+        life = self._life
 
         def made() -> None:
-            if life == self._alive_since:
+            if life == self._life:
                 call(*args)
 
         return made
@@ -473,10 +473,6 @@ class LinkStream(Stream):
     def _acked(self, token: int, tail_ns: int, seq: int) -> None:
         self._watch.replicated(self.log, self.peer, tail_ns)
         if self._rest():
-            self._alive_since += 1
-            if self._clock is not None:
-                self._clock.cancel()
-                self._clock = None
             return
         effects = [] if self.rhythm.interval_ns else self._grow(self._agenda.now_ns)
         effects += self._shipper.on_event(PeerAcked(token, self._mark(seq)), self._agenda.now_ns)

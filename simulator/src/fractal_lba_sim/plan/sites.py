@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from ..waiting import Agenda, Moment
-from .arrivals import NS_PER_S, Burst, Source
+from fractal_lba_server.core.streams import Refusal
+
+from ..waiting import NS_PER_MS, NS_PER_S, Agenda, Moment
+from .arrivals import Burst, Source
 from .logs import OPEN_END, Again, Log, Part
 from .net import CLIENT, Net
 from .retrying import failing_calls
-from .setup import NS_PER_MS, Setup
+from .setup import Setup
 
 NEW: Final = "new"
 REPEAT: Final = "repeat"
@@ -44,7 +46,14 @@ class Kept:
         return replace(self, count=self.count - count, again=_later(self.again, count))
 
 
-class Refusal(NamedTuple):
+class Hint(NamedTuple):
+    """Who leads a placement, as a region that refuses says it."""
+
+    region: str
+    region_epoch: int
+
+
+class Missed(NamedTuple):
     """Calls of a feed that all met the same answer of a region, or none."""
 
     region: str
@@ -65,7 +74,7 @@ class Feed:
     """Records before this one are in a part, or wait in `kept`."""
     kept: deque[Kept] = field(default_factory=deque)
     parts: list[Part] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[Missed] = field(default_factory=list)
     """When its calls were refused, and how."""
     met: tuple[str, int] = ("ok", 0)
     """What its calls find now, and since when."""
@@ -79,7 +88,7 @@ class Feed:
         before, since_ns = self.met
         if path != before:
             if before != OK and now_ns > since_ns:
-                self.refusals.append(Refusal(region, before, since_ns, now_ns))
+                self.refusals.append(Missed(region, before, since_ns, now_ns))
             self.met = (path, now_ns)
 
     def keep(self, kept: Kept, *, first: bool = False) -> None:
@@ -96,8 +105,8 @@ class Feed:
 Held = Callable[[str, Log], int]
 """Gives the moment up to which a region holds a log."""
 
-Writes = Callable[[str, str], bool]
-"""Says whether a region may write to a placement now."""
+Refuses = Callable[[str, str], Refusal | None]
+"""Says why a region takes no record of a placement, as far as roles go."""
 
 OK: Final = "ok"
 SILENT: Final = "silent"
@@ -105,7 +114,14 @@ REFUSED: Final = "refused"
 FAILING: Final = "failing"
 UNAVAILABLE: Final = "unavailable"
 NOT_LEADER: Final = "not leader"
+TOO_EARLY: Final = "too early"
 DENIED: Final = "denied"
+
+PATHS: Final = {
+    "not_primary": UNAVAILABLE, "not_leader": NOT_LEADER, "wrong_region": NOT_LEADER,
+    "too_early": TOO_EARLY,
+}  # fmt: skip
+"""What a client finds where the core refuses with this code."""
 
 ALL_FAIL: Final = 0.99
 """Where so many requests fail a client finds nobody."""
@@ -115,11 +131,10 @@ class Site:
     """One region."""
 
     def __init__(
-        self, setup: Setup, agenda: Agenda, net: Net, code: str, *, writes: Writes,
-        follows: Writes, held: Held,
-    ) -> None:  # fmt: skip
+        self, setup: Setup, agenda: Agenda, net: Net, code: str, *, refusal: Refuses, held: Held
+    ) -> None:
         self._setup, self._agenda, self._net = setup, agenda, net
-        self._writes, self._follows, self._held = writes, follows, held
+        self.refusal, self._held = refusal, held
         self.code = code
         self.alive = True
         self.paused = False
@@ -166,9 +181,17 @@ class Site:
             return DENIED
         if self.closed.total() or any(name == placement for name, _ in self.refusing):
             return UNAVAILABLE
-        if self._writes(self.code, placement):
-            return OK
-        return NOT_LEADER if self._follows(self.code, placement) else UNAVAILABLE
+        refusal = self.refusal(self.code, placement)
+        return OK if refusal is None else PATHS[refusal.code]
+
+    def hint(self, placement: str) -> Hint | None:
+        """Give what an answer says of who leads, if a client finds one here."""
+        refusal = self.refusal(self.code, placement)
+        extras = refusal.extras if refusal is not None else None
+        if extras is None or self.path_of(placement) != NOT_LEADER:
+            return None
+        found = extras["leader_hint"]
+        return Hint(found["endpoint"], found["region_epoch"])
 
     def _is_too_slow(self) -> bool:
         """Say whether every attempt is given up before its answer comes."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from ..streams import Streams
 from .setup import Setup, ns
 
 TRIES_MAX: Final = 1_000
@@ -26,7 +25,7 @@ class SnapshotPlan:
         self._sync_ns = int(self._chance("sync").random() * rule.sync_ns)
 
     def _chance(self, *name: str) -> Random:
-        return Streams(self._setup.streams.seed).of("snapshot", self._placement, *name)
+        return self._setup.streams.anew().of("snapshot", self._placement, *name)
 
     def newest_ns(self, at_ns: int) -> int:
         """Give when the newest snapshot that is of use was begun; -1 if there is none."""

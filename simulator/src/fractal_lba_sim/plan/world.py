@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import partial
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fractal_lba_server.core.first_write import Origin, place
+from fractal_lba_server.core import fate, replication
+from fractal_lba_server.core.lease import FIRST_EPOCH
 from fractal_lba_server.core.levels import Levels
+from fractal_lba_server.core.residency import FRAMES, may_leave
 
 from ..waiting import Agenda
 from .clients import OutboxRoute, Route
 from .clocks import Clocks
+from .comparing import Comparing
 from .governing import Governors
 from .health import Checkers
 from .incidents import Incident, Incidents
@@ -36,12 +38,6 @@ from .shipping import Stream
 from .sites import NEW, OK, Feed, Kept, Site
 from .tracing import Events
 from .writers import Writers
-
-
-def digest_of(counts: dict[str, int]) -> str:
-    """Name a state of a placement: which numbers of which log are held."""
-    text = "".join(f"{name}{count}\n" for name, count in sorted(counts.items()) if count)
-    return sha256(text.encode()).hexdigest()[:32]
 
 
 class Holding(NamedTuple):
@@ -74,7 +70,6 @@ class World:
         self.censuses: list[Holding] = []
         self.died_ns: dict[str, int] = {}
         self.clocks = Clocks()
-        self.catching_up: dict[str, tuple[Incident, int]] = {}
         self.planned: list[dict[str, Any]] = []
         """Every fault of the run, in the order of their moments."""
         self._moments: list[int] = []
@@ -83,8 +78,8 @@ class World:
         self.lags = LagLines(self)
         self.sites = {
             code: Site(
-                setup, self.agenda, self.net, code, writes=self.may_write,
-                follows=self.writers.follows, held=self.held,
+                setup, self.agenda, self.net, code, refusal=self.writers.refusal,
+                held=self.held,
             )
             for code in setup.regions
         }  # fmt: skip
@@ -95,12 +90,14 @@ class World:
         self.named: list[NamedClient] = []
         self.offer = Offer(setup, self.agenda)
         self.naming = Naming(self)
+        self.comparing = Comparing(self)
         self.people = People(self)
         self.checkers = Checkers(setup, self.agenda, self.sees, self.people.said)
         self._at_route: dict[Route, Incident | None] = {}
         for placement in setup.placements.values():
             for code in self.writers.founders(placement):
-                self.open_log(code, placement.name, 1)
+                self.open_log(code, placement.name, FIRST_EPOCH)
+        self.writers.begin()
         for row in client_rows(setup.scenario):
             self._add_client(row)
 
@@ -193,7 +190,10 @@ class World:
         """Open the log of a region under a region epoch; its peers are shipped to from now on."""
         log = Log(region, placement, region_epoch)
         found = self.setup.placements[placement]
-        peers = [code for code in found.regions if code != region]
+        peers = [
+            code for code in self.setup.registry.peers(placement, region)
+            if may_leave(self.setup.registry, placement, FRAMES, code)
+        ]  # fmt: skip
         self.logs.append(log)
         self.sites[region].logs[placement] = log
         self.levels[log.name] = Levels(copies=found.copies, peers=tuple(peers))
@@ -234,9 +234,9 @@ class World:
         site = self.sites[region]
         return site.alive and not site.paused
 
-    def may_write(self, region: str, placement: str) -> bool:
-        """Say whether a region may write to a placement now."""
-        return self.writers.may_write(region, placement)
+    def has_lost_all(self, region: str) -> bool:
+        """Say whether a region comes back with an empty disk."""
+        return any(code == region and until_ns < 0 for (code, _), until_ns in self.own.items())
 
     def sees(self, region: str) -> bool:
         """Say whether a probe of a region would be good."""
@@ -254,7 +254,7 @@ class World:
             self.stalls[log.name].append((before_ns, levels.replicated, now_ns))
         self.lags.replicated(stream, before_ns, levels.replicated)
         self.governors.look(log)
-        self._check_catch_up()
+        self.comparing.look()
 
     def known_replicated_ns(self, log: Log) -> int:
         """Give up to when a log is known to be replicated now, also where its streams sleep."""
@@ -279,10 +279,12 @@ class World:
             stream.rhythm.wait_ns(self.net.wire(peer, log.region).delay_ns)
             for (name, peer), stream in self.streams.items() if name == log.name
         ]  # fmt: skip
-        waits.sort()
+        if not self.levels[log.name].is_reachable:
+            return OPEN_END >> 1
+        # Who hears of it later is so much behind: marks below zero, as the core counts them.
+        behind = -np.array(waits, dtype=np.int64).reshape(-1, 1)
         copies = self.setup.placements[log.placement].copies
-        needed = min(max(copies - 1, 1), len(waits))
-        return durable_ns + (waits[needed - 1] if waits else 0)
+        return durable_ns - int(fate.replicated(behind, copies)[0])
 
     # --- what is to come
 
@@ -299,7 +301,7 @@ class World:
 
     def is_awaited(self, held_ns: int) -> bool:
         """Say whether somebody waits until more than that is held."""
-        return any(healed_ns > held_ns for _, healed_ns in self.catching_up.values())
+        return self.comparing.is_awaited(held_ns)
 
     def changed(self) -> None:
         """Have everybody look."""
@@ -314,7 +316,7 @@ class World:
         for stream in self.streams.values():
             if self.alive(stream.log.region):
                 stream.look()
-        self._check_catch_up()
+        self.comparing.look()
 
     def noticed(self, region: str) -> None:
         """Have a region and its clients look: it has begun to refuse, or ceased."""
@@ -392,21 +394,30 @@ class World:
 
     def _mend_log(self, region: str, log: Log) -> None:
         """Fetch from the peers what a disk has lost of a log, and go on under a new epoch."""
-        held = [self.held(code, log) for code in self.setup.placements[log.placement].regions
-                if code != region]  # fmt: skip
-        best_ns = max(self.own[region, log.name], *held, -1)
-        missing = log.count(best_ns) - log.count(self.own[region, log.name])
+        own_ns, epoch = self.own[region, log.name], log.region_epoch
+        held = {
+            code: self.held(code, log) for code in self.setup.registry.peers(log.placement, region)
+        }
+        tails = [
+            replication.TailHeld(log.count(until_ns), code, epoch)
+            for code, until_ns in held.items()
+        ]
+        lost = replication.lost_tail(log.count(own_ns), tails)
+        best_ns = own_ns if lost is None else held[lost.source]
+        missing = log.count(best_ns) - log.count(own_ns)
         rate = self.setup.recovery.catch_up_bytes_per_s
         wait_ns = ns(missing * self.setup.record_bytes / rate) if rate else 0
         log.cut(best_ns)
         self.agenda.after(wait_ns, self._mended, region, log, best_ns)
         if self.sites[region].logs.get(log.placement) is log:
-            epoch = max(one.region_epoch for one in self.logs if one.region == region) + 1
-            self.open_log(region, log.placement, epoch, go=True)
+            # Where no peer holds more the server goes on under the old epoch; but here a number
+            # names one record for ever, also one that is gone.
+            following = epoch + 1 if lost is None else lost.region_epoch
+            self.open_log(region, log.placement, following, go=True)
 
     def _mended(self, region: str, log: Log, until_ns: int) -> None:
         self.own[region, log.name] = max(self.own[region, log.name], until_ns)
-        self._check_catch_up()
+        self.comparing.look()
 
     def lift(self, region: str, log: Log, until_ns: int) -> None:
         """Have a region hold a log up to a moment: it has fetched it from a peer."""
@@ -419,66 +430,7 @@ class World:
         if incident is not None:
             incident.moved = True
 
-    # --- how the regions compare
-
-    def follow_up(self, incident: Incident) -> None:
-        """Wait until all regions hold what was written before a fault was over."""
-        now_ns = self.agenda.now_ns
-        self.catching_up[incident.id] = (incident, now_ns)
-        for log in self.logs:
-            log.cut(now_ns)
-
-    def _check_catch_up(self) -> None:
-        for incident, healed_ns in list(self.catching_up.values()):
-            if self._equal(healed_ns):
-                del self.catching_up[incident.id]
-                self.incidents.mark(incident, "catch_up")
-                verify = self.setup.recovery.verify
-                verify_ns = self.setup.draw_ns(verify, "verify", incident.id)
-                self.agenda.after(verify_ns, self._verified, incident, healed_ns)
-
-    def _verified(self, incident: Incident, healed_ns: int) -> None:
-        self.incidents.mark(incident, "verify")
-        self.compare(incident.id, healed_ns)
-        self.naming.caught_up()
-
-    def compare_late(self) -> None:
-        """Write how regions differ that have not caught up by the end."""
-        for incident, healed_ns in self.catching_up.values():
-            self.compare(incident.id, healed_ns)
-
-    def _equal(self, until_ns: int) -> bool:
-        """Say whether all regions hold the same of what was written until a moment."""
-        shipped = [p for p in self.setup.placements.values() if self.writers.ships(p)]
-        if not shipped or not all(self.alive(code) for p in shipped for code in p.regions):
-            return False
-        for log in self.logs:
-            placement = self.setup.placements[log.placement]
-            if placement in shipped:
-                held = {
-                    log.count(min(self.held(code, log), until_ns)) for code in placement.regions
-                }
-                if len(held) > 1:
-                    return False
-        return True
-
-    def compare(self, after: str, until_ns: int) -> None:
-        """Write in what state each region is, of what was written until a moment."""
-        now_ns = self.agenda.now_ns
-        for name, placement in self.setup.placements.items():
-            if not self.writers.ships(placement):
-                continue
-            for region in placement.regions:
-                if not self.alive(region):
-                    continue
-                counts = {
-                    place(Origin(*log.name)): log.count(min(self.held(region, log), until_ns))
-                    for log in self.logs if log.placement == name
-                }  # fmt: skip
-                self.events.add(
-                    "digest", now_ns, after=after, region=region, placement=name,
-                    digest=digest_of(counts), keys=sum(counts.values()),
-                )  # fmt: skip
+    # --- a census
 
     def census(self, name: str) -> None:
         """Note all that the regions that run hold now."""
