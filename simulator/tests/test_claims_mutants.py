@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import pytest
+from claims_rows import EVERY, FUNCTIONS, QUICK, checked
 
 from fractal_lba_server.core import dedup, lease
 from fractal_lba_server.core.first_write import Merge
 from fractal_lba_sim import formulas
-from fractal_lba_sim.claims.register import claims_of, load_topics
-from fractal_lba_sim.claims.registry import Row, Run, all_checks, run_checks
+from fractal_lba_sim.claims.checking import Row, run_checks
 
-EVERY = claims_of(load_topics())
-QUICK = Run(quick=True)
 NO_CLAIM = {
     # In no claim of the register; hand values, draws and scipy hold them in test_formulas.
     "both_down", "conflict_per_key", "gaussian_scale", "in_sequence", "is_stable_shipping",
     "lag_mm1_s", "mean_abs_normal", "outage", "records_behind", "slowest_of",
     "yearly_downtime",
 }  # fmt: skip
-HELPERS = {"largest"}
 SLOW = {"C002", "C003", "C005"}
 """Asked last, where several claims use one formula."""
 
 
-def rows_of(*ids: str) -> list[Row]:
-    return run_checks([EVERY[id] for id in ids], QUICK)
-
-
-FUNCTIONS = {
-    name: value
-    for name, value in vars(formulas).items()
-    if inspect.isfunction(value)
-    and value.__module__ == formulas.__name__
-    and not name.startswith("_")
-    and name not in HELPERS
-}
-
-
-@pytest.fixture(scope="module")
-def users() -> dict[str, set[str]]:
-    """Say which claims call which formula, by running each once."""
-    found: dict[str, set[str]] = {name: set() for name in FUNCTIONS}
-    running: list[str] = []
-    patch = pytest.MonkeyPatch()
-
-    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            found[name].add(running[-1])
-            return function(*arguments, **named)
-
-        return call
-
-    for name, function in FUNCTIONS.items():
-        patch.setattr(formulas, name, recorded(name, function))
-    for id, check in all_checks().items():
-        running.append(id)
-        check(QUICK)
-    patch.undo()
-    return found
-
-
-@pytest.fixture(scope="module")
-def clean() -> dict[str, Row]:
-    return {row.claim.id: row for row in run_checks(EVERY.values(), QUICK)}
+def row_of(id: str) -> Row:
+    (row,) = run_checks([EVERY[id]], QUICK)
+    return row
 
 
 def _off(value: Any) -> Any:
@@ -80,21 +38,16 @@ def _off(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - NO_CLAIM))
-def test_a_changed_formula_changes_a_row(
-    name: str,
-    users: dict[str, set[str]],
-    clean: dict[str, Row],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ids = sorted(users[name], key=lambda claim: (claim in SLOW, claim))
+def test_a_changed_formula_changes_a_row(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, right = checked(), FUNCTIONS[name]
+    ids = sorted(clean.users[name], key=lambda claim: (claim in SLOW, claim))
     assert ids, f"no claim uses {name}: list it in NO_CLAIM, and test it elsewhere"
-    right = FUNCTIONS[name]
     monkeypatch.setattr(formulas, name, lambda *a, **k: _off(right(*a, **k)))
-    assert any(row.is_failure or row != clean[id] for id in ids for row in rows_of(id))
+    assert any(row_of(id) != clean.rows[id] for id in ids)
 
 
-def test_the_list_of_formulas_without_a_claim_is_right(users: dict[str, set[str]]) -> None:
-    assert {name for name, ids in users.items() if not ids} == NO_CLAIM
+def test_the_list_of_formulas_without_a_claim_is_right() -> None:
+    assert {name for name, ids in checked().users.items() if not ids} == NO_CLAIM
 
 
 # --- wrong rules ----------------------------------------------------------------------------
@@ -220,7 +173,8 @@ def test_a_wrong_rule_makes_its_claim_fail(
 ) -> None:
     monkeypatch.setattr(import_module(f"fractal_lba_sim.claims.{module}"), name, instead)
     try:
-        (row,) = rows_of(id)
+        row = row_of(id)
     except (IndexError, StopIteration, KeyError):
         return  # the wrong rule gives nothing to speak about: the check stops, loudly
+    assert not checked().rows[id].is_failure
     assert row.is_failure, row.finding.said

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from claims_rows import EVERY, QUICK, TOPICS, checked
 from click.testing import CliRunner, Result
 
 from fractal_lba_sim import cli_check
-from fractal_lba_sim.claims import registry
-from fractal_lba_sim.claims.page import as_json, counts, page
-from fractal_lba_sim.claims.register import claims_of, load_topics
-from fractal_lba_sim.claims.registry import Row, Run, run_checks
+from fractal_lba_sim.claims import checking
+from fractal_lba_sim.claims.checking import Row, Run, run_checks
+from fractal_lba_sim.claims.checks_drills import DRILLED
+from fractal_lba_sim.claims.page import as_json, command_of, counts, page
+from fractal_lba_sim.claims.sources import SOURCES
 from fractal_lba_sim.claims.verdicts import (
     HOLDS,
     NOT_ENOUGH,
@@ -26,27 +29,68 @@ from fractal_lba_sim.claims.verdicts import (
     share_text,
     wilson,
 )
+from fractal_lba_sim.results_verdicts import RUNS_NEEDED
 
 ROOT = Path(__file__).parents[2]
-TOPICS = load_topics()
-EVERY = claims_of(TOPICS)
+FULL = Run(root=ROOT)
+PLAYED = DRILLED.keys() | {
+    "C002", "C003", "C005", "C006", "C016", "C034", "C065", "C141", "C150",
+}  # fmt: skip
+"""Claims for which an engine plays: with all of their runs they take minutes."""
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return run_checks(EVERY.values(), Run(quick=True))
+    return list(checked().rows.values())
 
 
-def test_committed_page_is_a_fresh_one(rows: list[Row]) -> None:
-    committed = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
-    assert page(TOPICS, rows) == committed, "run: flk-sim check --quick --out docs/claims.md"
+@pytest.fixture(scope="module")
+def committed() -> str:
+    return (ROOT / "docs/claims.md").read_text(encoding="utf-8")
+
+
+def table_rows(text: str) -> dict[str, str]:
+    """Give each claim's line of a page."""
+    lines = [line for line in text.splitlines() if line.startswith("| **C")]
+    return {line[4:8]: line for line in lines}
+
+
+def test_a_committed_row_is_that_of_a_fresh_run(committed: str) -> None:
+    cheap = [claim for id, claim in EVERY.items() if id not in PLAYED]
+    fresh = table_rows(page(TOPICS, list(run_checks(cheap, FULL)), FULL))
+    found = table_rows(committed)
+    assert {id: found[id] for id in fresh} == fresh, f"run: {command_of(FULL)}"
+    assert list(fresh.keys() | PLAYED) != []
+    assert fresh.keys() | PLAYED == found.keys() == EVERY.keys()
+
+
+@pytest.mark.long
+def test_the_committed_page_is_a_fresh_one(committed: str) -> None:
+    fresh = list(run_checks(EVERY.values(), FULL))
+    assert [row.claim.id for row in fresh if row.is_failure] == []
+    assert page(TOPICS, fresh, FULL) == committed, f"run: {command_of(FULL)}"
+
+
+def test_the_committed_page_has_the_verdicts_that_the_register_expects(committed: str) -> None:
+    for id, line in table_rows(committed).items():
+        claim, verdict = EVERY[id], line.split(" | ")[1]
+        assert verdict == (NOT_RUN if claim.check == "live" else claim.expected), id
+    assert all(f"`{stem}`" in committed for stem in SOURCES)
+    assert {seed.split()[0] for claim in EVERY.values() for seed in claim.seed} == SOURCES.keys()
 
 
 def test_every_claim_has_one_row_with_the_verdict_that_the_register_expects(
     rows: list[Row],
 ) -> None:
     assert [row.claim.id for row in rows] == list(EVERY)
-    assert [row.claim.id for row in rows if row.is_failure] == []
+    assert {row.claim.id for row in rows if row.is_failure} == DRILLED.keys()
+
+
+def test_what_a_drill_decides_needs_as_many_runs_as_a_promise(rows: list[Row]) -> None:
+    for row in rows:
+        if row.claim.id in DRILLED:
+            assert row.finding.verdict == NOT_ENOUGH
+            assert f"{RUNS_NEEDED} are needed" in row.finding.bound
 
 
 def test_counts_add_up(rows: list[Row]) -> None:
@@ -67,13 +111,16 @@ def test_every_refuted_claim_says_what_would_make_it_true(rows: list[Row]) -> No
             assert row.finding.change, row.claim.id
 
 
-def test_no_zero_is_printed_without_a_bound(rows: list[Row]) -> None:
+def test_no_zero_is_printed_without_a_bound(rows: list[Row], committed: str) -> None:
     assert not [row.claim.id for row in rows if " 0 % (" in row.finding.said + row.finding.bound]
+    for zero in re.finditer(r"\b0 of [\d,]+(?P<rest>[^|]{0,40})", committed):
+        is_bounded = "below" in zero["rest"] or "the whole table" in zero["rest"]
+        assert is_bounded or "record" not in zero["rest"], zero[0]
 
 
 def test_two_runs_give_the_same_bytes(rows: list[Row]) -> None:
     some = [EVERY[id] for id in ("C002", "C016", "C034", "C065", "C141")]
-    again = as_json(run_checks(some, Run(quick=True)))
+    again = as_json(list(run_checks(some, QUICK)))
     assert again["claims"] == [
         member for member in as_json(rows)["claims"] if EVERY[member["id"]] in some
     ]
@@ -118,6 +165,7 @@ def test_command_writes_the_page_of_what_was_chosen(tmp_path: Path) -> None:
     out = tmp_path / "claims.md"
     assert invoke("C094", "--quick", "--out", str(out)).exit_code == 0
     assert "**C094**" in out.read_text()
+    assert "`flk-sim check --quick C094`" in out.read_text()
     assert "**C095**" not in out.read_text()
 
 
@@ -149,16 +197,16 @@ def test_a_flipped_verdict_is_a_failure(monkeypatch: pytest.MonkeyPatch, expecte
 def test_a_claim_without_a_function_is_not_enough_evidence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry, "all_checks", dict)
-    (row,) = run_checks([EVERY["C034"]], Run(quick=True))
+    monkeypatch.setattr(checking, "all_checks", dict)
+    (row,) = run_checks([EVERY["C034"]], QUICK)
     assert row.finding.verdict == NOT_ENOUGH
     assert row.is_failure
 
 
 def test_two_functions_for_one_claim_are_refused() -> None:
-    registry.all_checks()
+    checking.all_checks()
     with pytest.raises(ValueError, match="C034 is checked by"):
-        registry.checks("C034")(lambda _: Finding(HOLDS, ""))
+        checking.checks("C034")(lambda _: Finding(HOLDS, ""))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +227,7 @@ def test_a_live_command_answers_by_its_exit_code(
 
 
 def test_a_live_command_that_hangs_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "LIVE_S_MAX", 0.2)
+    monkeypatch.setattr(checking, "LIVE_S_MAX", 0.2)
     claim = replace(EVERY["C044"], command="python -c 'import time; time.sleep(60)'")
     (row,) = run_checks([claim], Run(live=True, root=ROOT))
     assert row.finding.verdict == REFUTED

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from fractal_lba_server.core.faults import DocumentError
+from fractal_lba_sim.claims.checking import all_checks
 from fractal_lba_sim.claims.register import CLAIMS, Claim, claims_of, load_topics, spec_folder
-from fractal_lba_sim.claims.registry import all_checks
 from fractal_lba_sim.claims.verdicts import COMPUTED
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +62,17 @@ def test_every_file_that_a_claim_names_is_there(claim: Claim) -> None:
     for path in re.findall(r"(?<![\w/.-])(?:[\w-]+/)*[\w-]+\.(?:py|md|json|cfg)\b", text):
         homes = [ROOT / path, server / path, server / "core" / path, ROOT / "sdk-python/src" / path]
         assert any(home.exists() for home in homes), path
+
+
+@pytest.mark.parametrize(
+    "claim", [c for c in EVERY.values() if c.measured], ids=lambda claim: claim.id
+)
+def test_a_committed_measurement_stands_where_the_claim_says(claim: Claim) -> None:
+    document, _, said = claim.measured.partition(": ")
+    text = (ROOT / document.partition(",")[0]).read_text(encoding="utf-8")
+    numbers = re.findall(r"\d[\d,.]*\d|\d", said)
+    assert numbers
+    assert [number for number in numbers if number not in text] == []
 
 
 # --- what is refused ------------------------------------------------------------------------

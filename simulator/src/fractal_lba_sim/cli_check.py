@@ -11,10 +11,10 @@ from typing import Final
 
 import click
 
+from .claims.checking import Row, Run, run_checks
 from .claims.checkout import checkout
-from .claims.page import as_json, lines, page
+from .claims.page import as_json, page, paragraph, total
 from .claims.register import Claim, Topic, claims_of, load_topics
-from .claims.registry import Row, Run, run_checks
 from .command import FAIL, HOLD, refuse, said_plainly
 
 _CHOICE: Final = re.compile(r"C?0*(\d{1,3})(?:-C?0*(\d{1,3}))?", re.IGNORECASE)
@@ -22,7 +22,9 @@ _CHOICE: Final = re.compile(r"C?0*(\d{1,3})(?:-C?0*(\d{1,3}))?", re.IGNORECASE)
 
 @click.command("check")
 @click.argument("claims", nargs=-1)
-@click.option("--quick", is_flag=True, help="Fewer trials: what the committed page is made with.")
+@click.option(
+    "--quick", is_flag=True, help="Fewer trials, and too few runs of drills to say that one holds."
+)
 @click.option("--live", is_flag=True, help="Also run the commands that start real processes.")
 @click.option(
     "--out",
@@ -41,14 +43,16 @@ def check(
     """
     with said_plainly():
         topics = load_topics()
-        rows = run_checks(_chosen(claims, topics), Run(quick=quick, live=live, root=checkout()))
+        run, rows = Run(quick=quick, live=live, root=checkout()), []
+        for row in run_checks(_chosen(claims, topics), run):
+            rows.append(row)
+            if not wants_json:
+                click.echo("\n".join(paragraph(row)))
         if out is not None:
-            out.write_text(page(topics, rows), encoding="utf-8")
-    if wants_json:
-        click.echo(json.dumps(as_json(rows), indent=2, ensure_ascii=False))
-    else:
-        for line in lines(rows):
-            click.echo(line)
+            out.write_text(page(topics, rows, run), encoding="utf-8")
+    click.echo(
+        json.dumps(as_json(rows), indent=2, ensure_ascii=False) if wants_json else total(rows)
+    )
     sys.exit(_status(rows))
 
 

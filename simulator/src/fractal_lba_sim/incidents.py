@@ -2,7 +2,8 @@
 
 The invariant of this file: a prediction follows from an incident's own file alone, which holds its
 parameters with their sources and nothing that was observed. What was observed is in a file of its
-own, and is read only to compare.
+own, and is read only to compare. A prediction that was made before its author knew what was
+observed says so (`blind`), and stays whether it hits or misses.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ BASES: Final = ("stated", "other incidents", "assumption on a stated size", "ass
 MEMBERS: Final = frozenset(
     {
         "version", "incident", "title", "asked", "sources", "parameters", "scenario", "runs",
-        "seed", "wrong", "predicted",
+        "seed", "wrong", "predicted", "blind",
     }
 )  # fmt: skip
 
@@ -74,6 +75,11 @@ class PublicIncident:
         return edited(self.scenario, self.document["wrong"]["changes"])
 
     @property
+    def is_blind(self) -> bool:
+        """Say whether its author had not seen how long it lasted; the file says what was seen."""
+        return "blind" in self.document
+
+    @property
     def predicted(self) -> Interval | None:
         """Give the prediction that was committed, or None where none was."""
         found = self.document.get("predicted")
@@ -87,25 +93,31 @@ class Verdict:
     name: str
     predicted: Interval
     wrong: Interval
-    observed_s: float
+    observed_s: float | None
+    """None until it is entered."""
 
     @property
     def holds(self) -> bool:
         """Say whether the interval is narrow enough and hits, and the wrong one misses."""
-        hits = self.observed_s in self.predicted and self.observed_s not in self.wrong
-        return hits and self.predicted.ratio <= RATIO_MAX
+        if self.observed_s is None or self.predicted.ratio > RATIO_MAX:
+            return False
+        return self.observed_s in self.predicted and self.observed_s not in self.wrong
 
     @property
     def said(self) -> str:
         """Tell it in one line."""
-        state = "inside" if self.observed_s in self.predicted else "outside"
-        wrong = "inside" if self.observed_s in self.wrong else "outside"
+        seen = "not entered" if self.observed_s is None else _minutes(self.observed_s)
         return (
-            f"{self.name}: 90 % from {_minutes(self.predicted.p5_s)} to "
-            f"{_minutes(self.predicted.p95_s)} (ratio {self.predicted.ratio:.1f}), "
-            f"observed {_minutes(self.observed_s)}, {state}; with the wrong parameters "
-            f"{_minutes(self.wrong.p5_s)} to {_minutes(self.wrong.p95_s)}, {wrong}"
+            f"{self.name}: 90 % from {self._beside(self.predicted)} (ratio "
+            f"{self.predicted.ratio:.1f}), observed {seen}; with the wrong parameters "
+            f"{self._beside(self.wrong)}"
         )
+
+    def _beside(self, interval: Interval) -> str:
+        said = f"{_minutes(interval.p5_s)} to {_minutes(interval.p95_s)}"
+        if self.observed_s is None:
+            return said
+        return f"{said}, {'inside' if self.observed_s in interval else 'outside'}"
 
 
 def _minutes(seconds: float) -> str:
@@ -150,9 +162,10 @@ def load_incident(name: str) -> PublicIncident:
     return PublicIncident(name, document, scenario_of(document["scenario"], name))
 
 
-def observed_s(name: str) -> float:
-    """Give what was observed, in seconds."""
-    return float(_document(OBSERVED)["observed"][name]["minutes"]) * 60
+def observed_s(name: str) -> float | None:
+    """Give what was observed, in seconds, or None where it is not entered."""
+    found = _document(OBSERVED)["observed"].get(name)
+    return None if found is None else float(found["minutes"]) * 60
 
 
 def predict(scenario: Scenario, *, runs: int, seed: int) -> Interval:

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Final
 
 from .. import formulas as f
+from .checking import Run, checks
 from .models_queue import worst_wait
 from .models_roles import Cut, partition
 from .played import agrees
-from .registry import Run, checks
 from .verdicts import (
     CONDITIONAL,
     HOLDS,

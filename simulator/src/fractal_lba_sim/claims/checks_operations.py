@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import formulas as f
+from .checking import Run, checks
 from .models_shipping import SEED
-from .registry import Run, checks
 from .verdicts import CONDITIONAL, REFUTED, DisagreementError, Finding, agree, duration
 
 

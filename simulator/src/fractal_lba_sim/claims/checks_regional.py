@@ -15,8 +15,8 @@ from fractal_lba_server.core.residency import (
 )
 
 from .. import formulas as f
+from .checking import Run, checks
 from .models_shipping import stream
-from .registry import Run, checks
 from .verdicts import CONDITIONAL, HOLDS, REFUTED, Finding, percent, share_agrees, share_text
 
 RTT_MS: Final = {("us", "eu"): 75.0, ("us", "ap"): 200.0, ("eu", "ap"): 120.0}

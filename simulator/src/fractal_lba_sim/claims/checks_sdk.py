@@ -24,9 +24,8 @@ from fractal_lba.retry import Result, RetryPolicy, Wait, parse_retry_after, pars
 from fractal_lba.sign import HmacSigner, sign
 
 from .. import formulas as f
-from .checkout import checkout
-from .golden import vectors
-from .registry import Run, checks
+from .checking import Run, checks
+from .checkout import text_of, vectors
 from .verdicts import (
     CONDITIONAL,
     HOLDS,
@@ -363,11 +362,7 @@ def _signing(language: str) -> Finding:
 
 def _measured_us(language: str) -> float:
     """Read the row of signatures of version 1 from the committed page."""
-    path = checkout() / PERFORMANCE
-    if not path.is_file():
-        message = f"{PERFORMANCE} is not here: run in a checkout"
-        raise DisagreementError(message)
-    rows = [line.split("|") for line in path.read_text().splitlines() if "|" in line]
+    rows = [line.split("|") for line in text_of(PERFORMANCE).splitlines() if "|" in line]
     head = next(row for row in rows if row[2:3] and row[2].strip() == "Python")
     line = next(row for row in rows if row[1].startswith(" sign, version 1"))
     place = [cell.strip() for cell in head].index(language)

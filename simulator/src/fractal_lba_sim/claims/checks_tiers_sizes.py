@@ -12,11 +12,11 @@ from fractal_lba_server.core.capacity import (
 )
 
 from .. import formulas as f
+from .checking import Run, checks
 from .models_tiers import resident
-from .registry import Run, checks
+from .sources import PER_S
 from .verdicts import CONDITIONAL, HOLDS, REFUTED, Finding, agree, percent
 
-PER_S: Final = 2_000
 RECORD: Final = 1_000
 HOT_S: Final = f.HOUR_S
 WARM_S: Final = 7 * f.DAY_S

@@ -7,6 +7,7 @@ clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from random import Random
 from typing import Final, NamedTuple
@@ -169,7 +170,8 @@ def _meet(left: Side, right: Side, skew_ms: float) -> Met:
         wrong += (met.winner.origin.region == OLD) != is_left_first
         by_wall = left.true_ms[key] <= right.true_ms[key] - skew_ms
         wall += by_wall != is_left_first
-    one, other = _applied(left.frames, right.frames), _applied(right.frames, left.frames)
+    one = _applied(left.frames, right.frames.items())
+    other = _applied(right.frames, left.frames.items())
     return Met(
         acked=len(left.frames) + len(right.frames),
         held=len(one),
@@ -181,10 +183,10 @@ def _meet(left: Side, right: Side, skew_ms: float) -> Met:
     )
 
 
-def _applied(own: dict[Key, Stored], others: dict[Key, Stored]) -> dict[Key, Stored]:
-    """Apply another region's frames to what stands here, by the core's rule."""
+def _applied(own: Mapping[Key, Stored], others: Iterable[tuple[Key, Stored]]) -> dict[Key, Stored]:
+    """Apply frames in their order to what stands here, by the core's rule."""
     standing = dict(own)
-    for key, frame in others.items():
+    for key, frame in others:
         put = resolve(key, frame, "k1", standing.get(key), rank)
         if put is not None and put.wins:
             standing[key] = put.stored
@@ -213,12 +215,7 @@ def shuffled_outcomes(shuffles: int, count: int) -> int:
     digests = set()
     for _ in range(shuffles):
         chance.shuffle(frames)
-        standing: dict[Key, Stored] = {}
-        for key, frame in frames:
-            put = resolve(key, frame, "k1", standing.get(key), rank)
-            if put is not None and put.wins:
-                standing[key] = put.stored
-        digests.add(_digest(standing))
+        digests.add(_digest(_applied({}, frames)))
     return len(digests)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from fractal_lba.ring import HASHES, Ring, Shard, ring_key
@@ -166,8 +165,3 @@ def _write(world: World, document: RingDocument, key: Key) -> None:
     if isinstance(verdict, Claimed):
         for other in routes.also:
             world.shards[other][key] = world.shards[routes.authority][key]
-
-
-def owners_alternate(shards: int) -> bool:
-    """Say whether neighbouring arcs of a ring always have different owners."""
-    return all(one.owner != other.owner for one, other in pairwise(ring(shards).arcs()))

@@ -68,14 +68,6 @@ class Payload:
         return tier
 
 
-class Mixed(NamedTuple):
-    """Shares of reads that each tier answered."""
-
-    hot: float
-    warm: float
-    cold: float
-
-
 def hits_after_ttl_change(seconds_after: int, *, before_s: int, after_s: int, age_s: int) -> bool:
     """Say whether a payload of this age is hot, so long after its tenant's hot TTL was raised.
 
@@ -87,18 +79,18 @@ def hits_after_ttl_change(seconds_after: int, *, before_s: int, after_s: int, ag
     return until_ms is not None and seconds_after * 1_000 < until_ms
 
 
-def resident(rate_per_s: float, ttl_s: float, *, hit_share: float, for_s: float) -> float:
-    """Count what a tier holds at the end: each write stays for its TTL, reads change nothing.
+def resident(rate_per_s: float, ttl_s: int, *, hit_share: float, for_s: float) -> int:
+    """Count what hot holds at the end: each write stays for its TTL, a hit changes nothing.
 
-    Records come evenly, and a share of them is read again; what is read is held already.
+    Records come evenly, and after a share of them one that is still held is read.
     """
     chance = Random(f"resident/{rate_per_s}/{ttl_s}/{hit_share}")
-    expires_s: dict[int, float] = {}
-    gap_s = 1 / rate_per_s
+    policy, held = TierPolicy(hot_ttl_s=ttl_s), int(rate_per_s * ttl_s)
+    payloads: list[Payload] = []
     for number in range(int(rate_per_s * for_s)):
-        at_s = number * gap_s
-        expires_s[number] = at_s + ttl_s
+        at_ms = round(number * 1_000 / rate_per_s)
+        payloads.append(Payload(policy, written_ms=at_ms))
         if chance.random() < hit_share:
-            older = chance.randrange(number + 1)
-            assert expires_s[older] <= older * gap_s + ttl_s
-    return sum(until_s > for_s for until_s in expires_s.values())
+            payloads[chance.randrange(max(0, number - held + 1), number + 1)].read(at_ms)
+    end_ms = round(for_s * 1_000)
+    return sum(payload.read(end_ms, promotes=False) == HOT for payload in payloads)

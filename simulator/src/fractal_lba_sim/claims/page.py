@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from .checking import Row, Run
 from .register import Topic
-from .registry import Row
+from .sources import SOURCES
 from .verdicts import CHECKS, NOT_RUN, VERDICTS
-
-PAGE_COMMAND: Final = "flk-sim check --quick --out docs/claims.md"
-"""Writes the committed page; a test compares it with a fresh one."""
 
 _MEANING: Final = {
     "holds": "computed or simulated here, with a bound",
@@ -29,12 +27,37 @@ _MEANING: Final = {
 _INTRO: Final = """\
 # Claims
 
-Every promise of the five sources, C001 to C158, and what became of it. Written by `{command}`; a \
-test holds this page against a fresh run. Simulated figures show that rules and constants meet a \
-bound under declared distributions, with the rules of the server's own core; they say nothing \
-about hardware. Without `--quick` the same checks take more trials. `--live` runs the commands of \
-the claims that need real processes.
+Every promise of five older documents, C001 to C158, and what became of it. Written by \
+`{command}`; a test holds this page against a fresh run.
+
+{sources}
+
+How to read a row:
+
+* The verdict is about the words of the claim as they stand. What is true under a condition, or of \
+something else than the words say, is *conditional*; the *smallest change* makes it true.
+* *vector*: the code that is used is asked with values whose answers are known; *simulated*: it is \
+played under declared distributions; *analytic*: computed; *document*: what a source says of \
+itself, added up; *live*: real processes (`flk-sim check --live` runs the command); *not-here*: \
+nothing checks it, and the row says why.
+* Simulated figures show that rules and constants meet a bound, with the rules of the server's own \
+core; they say nothing about hardware. What a drill decides holds only if it held in 59 runs and \
+its control failed.
+* The command gives the row again, in a checkout with `pip install ./sdk-python \
+./reference-server ./simulator`. `--quick` takes fewer trials and plays each drill once, which is \
+never enough to say that one holds.
 """
+
+
+def command_of(run: Run) -> str:
+    """Give the command that writes the page of a run."""
+    return f"{_with_options('flk-sim check', run)} --out docs/claims.md"
+
+
+def _with_options(command: str, run: Run) -> str:
+    if run.quick and command.startswith("flk-sim check"):
+        return command.replace("flk-sim check", "flk-sim check --quick")
+    return command
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
@@ -42,12 +65,15 @@ def counts(rows: Sequence[Row]) -> dict[str, int]:
     return {verdict: sum(row.finding.verdict == verdict for row in rows) for verdict in VERDICTS}
 
 
-def page(topics: Sequence[Topic], rows: Sequence[Row]) -> str:
-    """Write the page."""
+def page(topics: Sequence[Topic], rows: Sequence[Row], run: Run) -> str:
+    """Write the page of a run."""
     by_id = {row.claim.id: row for row in rows}
-    parts = [_INTRO.format(command=PAGE_COMMAND), *_summary(rows), *_headlines(rows)]
+    sources = "\n".join(f"* {_short(stem)}: {what} (`{stem}`)" for stem, what in SOURCES.items())
+    parts = [_INTRO.format(command=command_of(run), sources=sources), *_summary(rows)]
+    parts += _headlines(rows, run)
     for topic in topics:
-        parts += _topic(topic, [by_id[claim.id] for claim in topic.claims if claim.id in by_id])
+        found = [by_id[claim.id] for claim in topic.claims if claim.id in by_id]
+        parts += _topic(topic, found, run)
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -77,39 +103,47 @@ def _unexpected(failures: Sequence[str]) -> str:
     return f"**Other verdicts than the register expects: {', '.join(failures)}.**"
 
 
-def _headlines(rows: Sequence[Row]) -> Iterator[str]:
+def _headlines(rows: Sequence[Row], run: Run) -> Iterator[str]:
     found = [row for row in rows if row.claim.headline]
     if not found:
         return
     yield "## What comes first"
     yield ""
+    yield "The sentence in bold is what was found; the verdict is that of the claim's words."
+    yield ""
     for row in found:
         claim, finding = row.claim, row.finding
         yield f"**{claim.headline}** ({claim.id}, {finding.verdict}). {_sentence(finding.said)}"
+        yield ""
         if finding.bound:
-            yield f"By the formula, or bounded: {_sentence(finding.bound)}"
+            yield f"* By the formula, or bounded: {_sentence(finding.bound)}"
         if finding.change:
-            yield f"What makes it true: {_sentence(finding.change)}"
-        yield f"`{claim.command}`"
+            yield f"* What makes the claim true: {_sentence(finding.change)}"
+        yield f"* `{_with_options(claim.command, run)}`"
         yield ""
 
 
-def _topic(topic: Topic, rows: Sequence[Row]) -> Iterator[str]:
+def _topic(topic: Topic, rows: Sequence[Row], run: Run) -> Iterator[str]:
     if not rows:
         return
     yield f"## {topic.title}"
     yield ""
-    yield "| claim | verdict | result | bound or interval | smallest change | checked | command |"
+    yield (
+        "| claim | verdict | result | bound or interval | smallest change | mechanism, check "
+        "| command |"
+    )
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for row in rows:
         claim, finding = row.claim, row.finding
         words = f"**{claim.id}** {claim.words}<br>{', '.join(map(_short, claim.seed))}"
         said = finding.said
-        if finding.verdict == NOT_RUN and claim.measured:
+        if claim.measured:
             said += f". Committed measurement, not repeated here: {claim.measured}"
-        status = f"{claim.check}; {claim.status}" if claim.missing else claim.check
-        cells = (words, _verdict(row), said, finding.bound, finding.change, status)
-        yield f"| {' | '.join(_cell(cell) for cell in cells)} | `{claim.command}` |"
+        status = f"*{claim.check}; {claim.status}*" if claim.missing else f"*{claim.check}*"
+        about = f"{claim.mechanism.rstrip('.')}<br>{status}"
+        cells = (words, _verdict(row), said, finding.bound, finding.change, about)
+        command = _with_options(claim.command, run)
+        yield f"| {' | '.join(_cell(cell) for cell in cells)} | `{command}` |"
     yield ""
 
 
@@ -149,18 +183,23 @@ def _member(row: Row) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Give what a terminal shows: a paragraph for each claim, then the counts."""
-    for row in rows:
-        claim, finding = row.claim, row.finding
-        mark = " (not as expected)" if row.is_failure else ""
-        yield f"{claim.id}  {finding.verdict}{mark}: {claim.words}"
-        yield f"      {finding.said}"
-        if finding.bound:
-            yield f"      bound: {finding.bound}"
-        if finding.change:
-            yield f"      change: {finding.change}"
-        if finding.verdict == NOT_RUN:
-            yield f"      command: {claim.command}"
+def paragraph(row: Row) -> Iterator[str]:
+    """Give the lines of one claim for a terminal."""
+    claim, finding = row.claim, row.finding
+    mark = " (not as expected)" if row.is_failure else ""
+    yield f"{claim.id}  {finding.verdict}{mark}: {claim.words}"
+    yield f"      {finding.said}"
+    if finding.bound:
+        yield f"      bound: {finding.bound}"
+    if finding.change:
+        yield f"      change: {finding.change}"
+    if claim.measured:
+        yield f"      measured before: {claim.measured}"
+    if finding.verdict == NOT_RUN:
+        yield f"      command: {claim.command}"
+
+
+def total(rows: Sequence[Row]) -> str:
+    """Count the verdicts in a line."""
     found = ", ".join(f"{count} {verdict}" for verdict, count in counts(rows).items() if count)
-    yield f"{len(rows)} claims: {found}"
+    return f"{len(rows)} claims: {found}"

@@ -16,7 +16,7 @@ from fractal_lba_server.judge.summary import outcome
 
 from ..edits import edited
 from ..engine import engine
-from .verdicts import DisagreementError
+from .verdicts import DisagreementError, agree
 
 FOLDER: Final = Path(__file__).parent / "scenarios"
 FIRST_SEED: Final = 1
@@ -80,8 +80,45 @@ def edge(name: str, promise: str, runs: int, path: str, *, low: float, high: flo
     return low
 
 
-def control_fails(name: str, promise: str, runs: int) -> int:
-    """Count the runs of the negative control in which the promise fails, as it must."""
-    scenario = scenario_of_claim(name, control=True)
+def edge_told(
+    name: str, promise: str, runs: int, path: str, value: float,
+    *, low: float, high: float, above: float, within: float,
+) -> str:  # fmt: skip
+    """Hold the edge that the engine finds against that of the formula, and tell both.
+
+    The worst of n runs comes near a bound and not to it, so the edge lies about `above` higher.
+    Raises DisagreementError where it does not lie `within` of that.
+    """
+    at = measured(name, promise, runs, path, value)
+    found = edge(name, promise, runs, path, low=low, high=high)
+    agree(f"edge of {path} in {name}", found=found, exact=value + above, within=within)
+    return _told(
+        name,
+        f"at {value:g} s {promise} holds in {at.holds} of {runs} runs ({at.worst_s:.1f} s the "
+        f"worst), by halves in all up to {found:.0f} s",
+        promise,
+        runs,
+    )
+
+
+def mean_told(name: str, promise: str, runs: int, *, exact_s: float, within_s: float) -> str:
+    """Hold the mean that the engine finds against the formula, and tell it."""
+    found = measured(name, promise, runs)
+    agree(f"mean {promise} of {name}", found=found.mean_s, exact=exact_s, within=within_s)
+    said = f"{found.mean_s:.0f} s in the mean of {runs} runs, {found.worst_s:.0f} s the worst"
+    return _told(name, said, promise, runs)
+
+
+def _told(name: str, said: str, promise: str, runs: int) -> str:
+    """Add how often the control fails; one that never does shows that the scenario is blind."""
+    control = scenario_of_claim(name, control=True)
     seeds = range(FIRST_SEED, FIRST_SEED + runs)
-    return sum(_played(scenario, seed, promise)[1] == "fails" for seed in seeds)
+    fails = sum(_played(control, seed, promise)[1] == "fails" for seed in seeds)
+    if not fails:
+        message = f"the control of {name} fails in no run"
+        raise DisagreementError(message)
+    why = scenario_of_claim(name).part("control")["why"]
+    return (
+        f"The plan engine agrees (scenario {name}): {said}; of its control ({why}) {fails} of "
+        f"{runs} runs fail"
+    )

@@ -1,7 +1,7 @@
 """Play a drill in the exact engine, right and wrong, and say which of its promises held.
 
 The invariant of this file: a drill is evidence only if its negative control failed where it must,
-in every run; one that cannot fail shows that the drill is blind.
+in every run of it; one that cannot fail shows that the drill is blind.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from fractal_lba_server.judge.summary import outcome
 
 from ..engine import engine
 from ..formulas import zero_bound
+from ..results_verdicts import RUNS_NEEDED
 from ..scenarios import find_scenario
-from .registry import Run
+from .checking import Run
 from .verdicts import HOLDS, NOT_ENOUGH, REFUTED, DisagreementError, Finding, percent
 
 ENGINE: Final = "exact"
 FIRST_SEED: Final = 1
+CONTROLS: Final = 3
+"""Seeds of a negative control, which must fail with each of them."""
+QUICK_RUNS: Final = 1
+"""Seeds of a quick check: it shows that a drill can be played, and not that it holds."""
 
 
 class Played(NamedTuple):
@@ -40,18 +45,19 @@ class Played(NamedTuple):
 
 @cache
 def played(name: str, runs: int) -> Played:
-    """Play the short form of a drill, and its control, with each of so many seeds."""
+    """Play the short form of a drill with each of so many seeds, its control with a few."""
     scenario = find_scenario(name, short=True)
     asked = tuple(scenario.part("promises"))
     promises: dict[str, None] = {}
     fails: set[str] = set()
     undecided: set[str] = set()
-    must_fail = tuple(scenario.part("control")["must_fail"])
     for seed in range(FIRST_SEED, FIRST_SEED + runs):
         said = _verdicts(name, seed, control=False)
         promises |= dict.fromkeys(name for name in asked if name in said)
         fails |= {verdict for verdict, state in said.items() if state == "fails"}
         undecided |= {verdict for verdict, state in said.items() if state not in {"holds", "fails"}}
+    must_fail = tuple(scenario.part("control")["must_fail"])
+    for seed in range(FIRST_SEED, FIRST_SEED + min(runs, CONTROLS)):
         wrong = _verdicts(name, seed, control=True)
         blind = [verdict for verdict in must_fail if wrong.get(verdict) != "fails"]
         if blind:
@@ -69,22 +75,27 @@ def _verdicts(name: str, seed: int, *, control: bool) -> dict[str, str]:
 
 
 def runs_of(run: Run) -> int:
-    """Give how many seeds a drill is played with."""
-    return run.trials(20, 3)
+    """Give how many seeds a drill is played with: as many as a promise needs, or one."""
+    return run.trials(RUNS_NEEDED, QUICK_RUNS)
 
 
-def by_drills(run: Run, names: Sequence[str], said: str) -> Finding:
-    """Let drills decide about a claim: all of their promises must hold."""
+def by_drills(
+    run: Run, names: Sequence[str], said: str, *, held: str = HOLDS, change: str = ""
+) -> Finding:
+    """Let drills decide about a claim: all of their promises must hold, and in enough runs.
+
+    `held` is what the claim is if they do: what was built may be another thing than its words.
+    """
     found = [played(name, runs_of(run)) for name in names]
     fails = [f"{one.name}: {', '.join(one.fails)}" for one in found if one.fails]
     undecided = [f"{one.name}: {', '.join(one.open)}" for one in found if one.open]
-    verdict = REFUTED if fails else NOT_ENOUGH if undecided else HOLDS
+    is_enough = runs_of(run) >= RUNS_NEEDED and not undecided
     return Finding(
-        verdict,
+        REFUTED if fails else held if is_enough else NOT_ENOUGH,
         f"{said} Played by the exact engine, which runs the server's core: "
         + "; ".join(fails or undecided or map(sentence, found)),
-        bound_of(runs_of(run) * len(names)),
-        "mend what fails" if fails else "",
+        bound_of(runs_of(run)),
+        "mend what fails" if fails else change,
         {"drills": len(found), "runs": runs_of(run)},
     )
 
@@ -98,8 +109,10 @@ def sentence(one: Played) -> str:
 
 
 def bound_of(runs: int) -> str:
-    """Bound how often a run fails of which none did."""
-    return f"0 of {runs} runs fail: below {percent(zero_bound(runs))} (95 %)"
+    """Bound how often a run of one drill fails of which none did."""
+    if runs < RUNS_NEEDED:
+        return f"{_runs(runs)} of each drill; {RUNS_NEEDED} are needed"
+    return f"0 of {runs} runs of each drill fail: below {percent(zero_bound(runs))} (95 %)"
 
 
 def agrees(run: Run, name: str) -> str:
@@ -108,4 +121,10 @@ def agrees(run: Run, name: str) -> str:
     if one.fails or one.open:
         message = f"the exact engine plays {name}, and {', '.join(one.fails + one.open)} fails"
         raise DisagreementError(message)
-    return f"The exact engine, which runs the whole core, agrees: {sentence(one)}"
+    return (
+        f"The exact engine, which runs the whole core, agrees in {_runs(one.runs)}: {sentence(one)}"
+    )
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
