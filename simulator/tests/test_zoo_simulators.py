@@ -9,6 +9,8 @@ import pytest
 
 from fractal_lba_server.judge.check import FAILS, check
 from fractal_lba_sim.engine import engine
+from fractal_lba_sim.exact.plants import planted
+from fractal_lba_sim.exact.world import World
 from fractal_lba_sim.explore.schedule import Schedule
 from fractal_lba_sim.explore.zoo import base
 from fractal_lba_sim.explore.zoo.environment import ENVIRONMENTS, RELATIONS, RIGHT, WRONG, broken
@@ -60,9 +62,6 @@ def nothing_over_a_cut(plants: tuple[str, ...]) -> bool:
 
 def stalled_both_ways(plants: tuple[str, ...]) -> bool:
     """A cut link carries nothing: of the two directions each held messages back."""
-    from fractal_lba_sim.exact.plants import planted
-    from fractal_lba_sim.exact.world import World
-
     schedule = base("pair").with_events([CUT])
     world = World(schedule.scenario, seed=1, parts=planted(plants))
     world.play()

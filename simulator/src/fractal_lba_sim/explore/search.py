@@ -8,7 +8,8 @@ cannot play, and a fault that met nothing, are counted and are no failure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from fractal_lba_server.drill.scenario import Scenario, ScenarioError
@@ -33,13 +34,12 @@ MACHINE_FAULTS: Final = (
 )  # fmt: skip
 """How Python says that a rule inside a machine was broken."""
 
-FIRST_WRITE: Final = "first_write"
-"""What is said where a later write of an id stands above an earlier one."""
-
-HLC_DIGITS: Final = 16
-
 SEEDS_TRIED: Final = 8
 """Seeds with which a smaller schedule is tried before it counts as harmless."""
+
+
+HARD_EFFORT: Final = 8
+"""Times as many seeds are tried where a schedule does not get small."""
 
 
 class BudgetOverError(Exception):
@@ -134,7 +134,15 @@ class Player:
     engine: Engine
     name: str = "exact"
     plants: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    """What stands beside the plants and must be harmless: it stays where they go."""
+
     tries: int = SEEDS_TRIED
+
+    @property
+    def honest(self) -> Player:
+        """Give the same engine without the wrong protocols."""
+        return replace(self, plants=self.beside)
 
     def play(self, schedule: Schedule, seed: int) -> Played:
         """Play a schedule and judge it. Raises ScenarioError for what the engine cannot play."""
@@ -152,26 +160,8 @@ class Player:
         twice = equivocations(report.trace)
         if twice:
             failed["equivocation"] = f"two roots of {twice} sizes of a log"
-        order = order_fault(events)
-        if order is not None:
-            failed.setdefault(FIRST_WRITE, order)
         held = sum(verdict.state == HOLDS for verdict in report.verdicts)
         return Played(schedule, seed, events, failed, held, report.state_of("effects") == FAILS)
-
-
-def order_fault(events: Iterable[Event]) -> str | None:
-    """Say where another write than the first stands, as a census shows it."""
-    for event in events:
-        if event["event"] == "held":
-            stands = _time_of(event["frame"])
-            for other in event["overridden"]:
-                if _time_of(other["frame"]) < stands:
-                    return f"{event['region']}: {event['frame']} stands above {other['frame']}"
-    return None
-
-
-def _time_of(frame: str) -> int:
-    return int(frame.partition(":")[2][:HLC_DIGITS], 16)
 
 
 def first_failure(
@@ -188,7 +178,6 @@ def first_failure(
     With something planted, a schedule that fails without it as well says nothing of the plant.
     """
     tally = Tally() if tally is None else tally
-    honest = Player(engine=player.engine, name=player.name)
     for seed in seeds:
         try:
             played = player.play(swarm.draw(base, seed), seed)
@@ -201,7 +190,7 @@ def first_failure(
             return None
         tally.count(played)
         if any(not names or name in names for name in played.failed):
-            if player.plants and honest.play(played.schedule, seed).failed:
+            if player.plants and player.honest.play(played.schedule, seed).failed:
                 tally.blamed += 1
                 continue
             return played
@@ -221,12 +210,11 @@ def smallest(
     What is planted must be what fails: a smaller schedule that fails without it counts as one
     that does not fail.
     """
-    honest = Player(engine=player.engine, name=player.name)
     name = next(name for name in found.failed if not names or name in names)
     best: dict[str, Played] = {found.schedule.key: found}
 
-    def fails(schedule: Schedule) -> bool:
-        for seed in dict.fromkeys((found.seed, *range(player.tries - 1))):
+    def fails(schedule: Schedule, *, effort: int = 1) -> bool:
+        for seed in dict.fromkeys((found.seed, *range(player.tries * effort - 1))):
             if out_of_time():
                 return False
             try:
@@ -235,13 +223,14 @@ def smallest(
                 return False
             if name not in played.failed:
                 continue
-            if player.plants and honest.play(schedule, seed).failed:
+            if player.plants and player.honest.play(schedule, seed).failed:
                 return False
             best[schedule.key] = played
             return True
         return False
 
-    shrinker = Shrinker(fails, runs_max=runs_max, out_of_time=out_of_time)
+    hard = partial(fails, effort=HARD_EFFORT)
+    shrinker = Shrinker(fails, hard=hard, runs_max=runs_max, out_of_time=out_of_time)
     try:
         schedule = shrinker.shrink(found.schedule)
     except BudgetOverError:

@@ -23,6 +23,9 @@ RUNS_MAX: Final = 2_000
 ROUNDS_MAX: Final = 8
 """Times that every reduction is tried again after one of them helped."""
 
+SMALL: Final = 10
+"""Faults, steps and records that a person sees at a glance: up to here it is worth more work."""
+
 GRIDS_S: Final = (10.0, 1.0, 0.5)
 """Moments and lengths are rounded to multiples of these, the coarsest that still fails."""
 
@@ -58,6 +61,9 @@ class Shrinker:
     """One shrinking: what fails, what was tried, and how much may still be tried."""
 
     fails: Fails
+    hard: Fails | None = None
+    """The same with more seeds: which of few records meet a fault is chance."""
+
     runs_max: int = RUNS_MAX
     out_of_time: Callable[[], bool] = lambda: False
     runs: int = 0
@@ -75,8 +81,22 @@ class Shrinker:
             schedule = self._fewer_events(schedule)
             for passed in REDUCTIONS:
                 schedule = self._greedily(schedule, passed)
+            if schedule.key == before and schedule.size > SMALL:
+                schedule = self._with_effort(schedule)
             if schedule.key == before or self.spent:
                 return schedule
+        return schedule
+
+    def _with_effort(self, schedule: Schedule) -> Schedule:
+        """Offer few records, and look for a seed with which they are enough."""
+        for change in _few_records(schedule):
+            changed = schedule.changed(change)
+            if self.hard is None or self.spent:
+                return schedule
+            if not changed.faults() and changed.size <= SMALL:
+                self.runs += 1
+                if self.hard(changed):
+                    return changed
         return schedule
 
     def _still_fails(self, schedule: Schedule) -> bool:

@@ -202,7 +202,7 @@ class Swarm:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
         if unknown or not self.kinds:
-            message = f"no kind is called {unknown}; there are {', '.join(KINDS)}"
+            message = f"no kind is called {', '.join(unknown)}; there are {', '.join(KINDS)}"
             raise KindError(message)
 
     def draw(self, base: Schedule, seed: int) -> Schedule:

@@ -10,10 +10,8 @@ from typing import Final
 from ..engine import ENGINES, Engine, engine
 from . import zoo
 from .token import TokenError
+from .zoo.bug import SHARDS
 from .zoo.shard_engine import Engine as ShardEngine
-
-SHARDS: Final = "shards"
-"""The small world of dedup shards (zoo/shard_engine.py)."""
 
 WORLDS: Final = ("exact", "plan", SHARDS)
 """Worlds whose traces follow from scenario and seed."""

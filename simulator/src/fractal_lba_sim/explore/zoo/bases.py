@@ -173,6 +173,12 @@ def _varied(name: str, title: str, **parts: Any) -> Document:
     return made
 
 
+def _moving(name: str, *moves: tuple[float, int], **load: float) -> Document:
+    """Have the ids move at these moments, each time to so many dedup shards."""
+    steps = [{"at_s": at_s, "do": "migrate", "to_shards": count} for at_s, count in moves]
+    return {**MOVING, "name": name, "steps": steps, "load": {**MOVING["load"], **load}}
+
+
 TRIO: Final = ["euw", "use", "aps"]
 THREE: Final = {
     "regions": [{"code": code} for code in TRIO],
@@ -267,33 +273,9 @@ BASES: Final[Mapping[str, Document]] = {
     ),
     "tenants": TENANTS,
     "moving": MOVING,
-    "moving-on": {
-        **MOVING,
-        "name": "moving-on",
-        "steps": [{"at_s": 0.5, "do": "migrate", "to_shards": 4}],
-        "load": {**MOVING["load"], "rate_per_s": 30, "repeat_share": 0.4},
-    },
-    "moving-back": {
-        **MOVING,
-        "name": "moving-back",
-        "steps": [
-            {"at_s": 0.5, "do": "migrate", "to_shards": 4},
-            {"at_s": 3.5, "do": "migrate", "to_shards": 2},
-        ],
-        "load": {**MOVING["load"], "rate_per_s": 40, "repeat_share": 0.5},
-    },
-    "moving-late": {
-        **MOVING,
-        "name": "moving-late",
-        "steps": [{"at_s": 2.5, "do": "migrate", "to_shards": 4}],
-        "load": {**MOVING["load"], "rate_per_s": 40, "repeat_share": 0.5},
-    },
-    "moving-busy": {
-        **MOVING,
-        "name": "moving-busy",
-        "steps": [{"at_s": 0.5, "do": "migrate", "to_shards": 4}],
-        "load": {**MOVING["load"], "rate_per_s": 60, "repeat_share": 0.5},
-    },
+    "moving-on": _moving("moving-on", (0.5, 4), rate_per_s=30, repeat_share=0.4),
+    "moving-back": _moving("moving-back", (0.5, 4), (3.5, 2), rate_per_s=40, repeat_share=0.5),
+    "moving-busy": _moving("moving-busy", (0.5, 4), duration_s=4, rate_per_s=40, repeat_share=0.5),
     "moving-ttl": {
         **MOVING,
         "name": "moving-ttl",

@@ -10,13 +10,11 @@ from fractal_lba_server.core.ingest_events import (
     BodyReceived,
     Effect,
     StoreAnswered,
-    StoreFailed,
 )
 from fractal_lba_server.core.replication import TailGrown
 from fractal_lba_server.core.streams import Entry
 
 from ...exact.disk import Disk
-from ...exact.plants import Parts
 from ...exact.wal import Wal
 from ...waiting import NS_PER_S
 from .bug import bug
@@ -25,6 +23,11 @@ POWER: Final = ("region-down", "unsynced-lost", "disk-torn", "process-kill", "pa
 """Ways for a machine to end, and one that has nothing to do with it."""
 
 
+@bug(
+    "acknowledged-before-fsync", "a record is acknowledged when its frame is handed to the log",
+    base="alone", part="ingest", kinds=(*POWER[:-1], "disk-slow"),
+    found_by=("no_loss_at_level", "linearizable", "no_loss_end_to_end"),
+)  # fmt: skip
 class AnswersBeforeTheSync(Ingest):
     """Acknowledges as soon as the frame is handed over."""
 
@@ -37,20 +40,15 @@ class AnswersBeforeTheSync(Ingest):
         return effects
 
 
-@bug(
-    "acknowledged-before-fsync", "a record is acknowledged when its frame is handed to the log",
-    base="alone", kinds=(*POWER[:-1], "disk-slow"),
-    found_by=("no_loss_at_level", "linearizable", "no_loss_end_to_end"),
-)  # fmt: skip
-def acknowledged_before_fsync(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=AnswersBeforeTheSync)
-
-
 WRITTEN_BACK_NS: Final = 30 * NS_PER_S
 """When a system writes a directory that nobody asked it to."""
 
 
+@bug(
+    "directory-not-synced", "a new segment is synced and the directory that names it is not",
+    hazard="H58", base="alone", part="disk", kinds=("region-down", "unsynced-lost", "disk-slow"),
+    found_by=("no_loss_at_level", "linearizable", "no_loss_end_to_end"),
+)  # fmt: skip
 class ForgetfulDirectory(Disk):
     """Keeps a new file only if its directory was synced, which nobody does."""
 
@@ -73,15 +71,10 @@ class ForgetfulDirectory(Disk):
 
 
 @bug(
-    "directory-not-synced", "a new segment is synced and the directory that names it is not",
-    hazard="H58", base="alone", kinds=("region-down", "unsynced-lost", "disk-slow"),
-    found_by=("no_loss_at_level", "linearizable", "no_loss_end_to_end"),
+    "check-then-act", "two submissions of one id are each told that they are the first",
+    base="alone", part="ingest", kinds=("disk-slow", "delay", "process-pause"),
+    found_by=("linearizable", "accounting", "answers"),
 )  # fmt: skip
-def directory_not_synced(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(disk=ForgetfulDirectory)
-
-
 class ChecksThenActs(Ingest):
     """Asks the store, and decides on its answer whatever has happened since."""
 
@@ -106,22 +99,10 @@ class ChecksThenActs(Ingest):
 
 
 @bug(
-    "check-then-act", "two submissions of one id are each told that they are the first",
-    base="alone", kinds=("disk-slow", "delay", "process-pause"),
-    found_by=("linearizable", "accounting", "answers"),
+    "verified-after-acknowledging", "a record is acknowledged and its signature checked later",
+    hazard="H46", base="pair-keys", part="ingest", kinds=("key-wrong", "delay", "process-kill"),
+    found_by=("digests_equal", "no_loss_at_level", "no_loss_end_to_end"),
 )  # fmt: skip
-def check_then_act(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=ChecksThenActs)
-
-
-class TakesAFailureForNew(Ingest):
-    """Opens the gate when the store cannot answer."""
-
-    def _on_store_failure(self, event: StoreFailed, now_ns: int) -> list[Effect]:
-        return self._on_store_answer(StoreAnswered(event.key, None), now_ns)
-
-
 class VerifiesLater(Ingest):
     """Acknowledges first and looks at the signature afterwards, if at all."""
 
@@ -133,15 +114,10 @@ class VerifiesLater(Ingest):
 
 
 @bug(
-    "verified-after-acknowledging", "a record is acknowledged and its signature checked later",
-    hazard="H46", base="pair-keys", kinds=("key-wrong", "delay", "process-kill"),
-    found_by=("digests_equal", "no_loss_at_level", "no_loss_end_to_end"),
+    "key-without-tenant", "an id of one tenant is taken for that of another", hazard="H15",
+    base="tenants", part="ingest", kinds=("disk-slow", "process-kill"),
+    found_by=("linearizable", "answers", "no_loss_end_to_end", "phantom"),
 )  # fmt: skip
-def verified_after_acknowledging(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=VerifiesLater)
-
-
 class OneNamespace(Ingest):
     """Knows an id by itself, whoever sends it."""
 
@@ -154,15 +130,10 @@ class OneNamespace(Ingest):
 
 
 @bug(
-    "key-without-tenant", "an id of one tenant is taken for that of another",
-    hazard="H15", base="tenants", kinds=("disk-slow", "process-kill"),
-    found_by=("linearizable", "answers", "no_loss_end_to_end", "phantom"),
+    "replicated-before-durable", "a frame is shipped before the disk of its own region has it",
+    part="wal", kinds=("region-down", "unsynced-lost", "disk-slow", "delay"),
+    found_by=("digests_equal", "linearizable", "phantom", "no_loss_at_level", "answers"),
 )  # fmt: skip
-def key_without_tenant(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=OneNamespace)
-
-
 class ShipsUnsynced(Wal):
     """Offers a frame to the peers when it is written, not when it is durable."""
 
@@ -170,13 +141,3 @@ class ShipsUnsynced(Wal):
         size = len(self.segments.file(first).data)
         self._on_tail(TailGrown(first, size, seq))
         super().sync(first, seq)
-
-
-@bug(
-    "replicated-before-durable", "a frame is shipped before the disk of its own region has it",
-    kinds=("region-down", "unsynced-lost", "disk-slow", "delay"),
-    found_by=("digests_equal", "linearizable", "phantom", "no_loss_at_level", "answers"),
-)  # fmt: skip
-def replicated_before_durable(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(wal=ShipsUnsynced)

@@ -14,17 +14,14 @@ from fractal_lba_server.core.first_write import (
     merge,
     resolve,
 )
-from fractal_lba_server.core.ingest import Ingest, _Candidate, _PeerItem, _PeerStream
+from fractal_lba_server.core.ingest import Ingest, _Candidate, _PeerItem
 from fractal_lba_server.core.ingest_events import (
     Effect,
-    PeerAcked,
     StoreAnswered,
 )
-from fractal_lba_server.core.streams import Entry
 
 from ...exact.index import Index
-from ...exact.plants import Parts
-from .bug import bug
+from .bug import bug, enter
 
 NETWORK = ("partition", "one-way-cut", "delay", "reorder", "flapping")
 RULE = "fractal_lba_server.core.ingest"
@@ -47,13 +44,11 @@ def resolve_by_arrival(
     return row if row is None or standing is None else Apply(key, frame, kid, wins=False)
 
 
-@bug(
+enter(
     "merge-by-arrival", "of two writes of one id each region keeps the one that it saw first",
-    hazard="H37", kinds=NETWORK, found_by=("digests_equal", "accounting", "linearizable"),
+    {"rules": _rules(merge_by_arrival, resolve_by_arrival)}, hazard="H37", kinds=NETWORK,
+    found_by=("digests_equal", "accounting", "linearizable"),
 )  # fmt: skip
-def merge_as_they_arrive(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(rules=_rules(merge_by_arrival, resolve_by_arrival))
 
 
 def last_write_wins(a: Stored, b: Stored, rank: Rank) -> Merge:
@@ -76,14 +71,11 @@ def resolve_last(
     return Apply(key, frame, kid, wins=False)
 
 
-@bug(
+enter(
     "last-write-wins", "the latest write of an id stands, not the first",
-    hazard="H09", kinds=NETWORK,
+    {"rules": _rules(last_write_wins, resolve_last)}, hazard="H09", kinds=NETWORK,
     found_by=("first_write", "accounting", "answers", "resurrected"),
 )  # fmt: skip
-def the_last_write_wins(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(rules=_rules(last_write_wins, resolve_last))
 
 
 def merge_ties_by_arrival(a: Stored, b: Stored, rank: Rank) -> Merge:
@@ -101,15 +93,18 @@ def resolve_ties_by_arrival(
     return resolve(key, frame, kid, standing, rank)
 
 
-@bug(
+enter(
     "tie-by-arrival", "of two writes in one millisecond each region keeps what it saw first",
-    hazard="H38", kinds=NETWORK, found_by=("digests_equal", "accounting", "linearizable"),
+    {"rules": _rules(merge_ties_by_arrival, resolve_ties_by_arrival)}, hazard="H38",
+    kinds=NETWORK, found_by=("digests_equal", "accounting", "linearizable"),
 )  # fmt: skip
-def ties_by_arrival(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(rules=_rules(merge_ties_by_arrival, resolve_ties_by_arrival))
 
 
+@bug(
+    "merge-by-wall-clock", "the wall clock of a region is the time of its writes", hazard="H38",
+    part="ingest", kinds=("clock-offset", "clock-step", "partition", "delay", "process-kill"),
+    found_by=("linearizable", "accounting", "answers", "digests_equal", "resurrected"),
+)  # fmt: skip
 class StampsByTheWallClock(Ingest):
     """Takes the time of a frame from the clock alone, whatever was merged."""
 
@@ -119,15 +114,10 @@ class StampsByTheWallClock(Ingest):
 
 
 @bug(
-    "merge-by-wall-clock", "the wall clock of a region is the time of its writes",
-    hazard="H38", kinds=("clock-offset", "clock-step", "partition", "delay", "process-kill"),
-    found_by=("linearizable", "accounting", "answers", "digests_equal", "resurrected"),
+    "replicated-in-word-only", "an answer says replicated when one region alone has the record",
+    hazard="H95", base="pair-loss", part="ingest", kinds=("partition", "disk-lost", "delay"),
+    found_by=("no_loss_at_level",),
 )  # fmt: skip
-def merge_by_wall_clock(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=StampsByTheWallClock)
-
-
 class CallsAllReplicated(Ingest):
     """Says `replicated` as soon as a frame is durable here."""
 
@@ -136,15 +126,11 @@ class CallsAllReplicated(Ingest):
 
 
 @bug(
-    "replicated-in-word-only", "an answer says replicated when one region alone has the record",
-    hazard="H95", base="pair-loss", kinds=("partition", "disk-lost", "delay"),
-    found_by=("no_loss_at_level",),
+    "peer-replaces-what-is-not-durable",
+    "a write of a peer is compared with one that may be lost", part="ingest",
+    kinds=("disk-full", "disk-slow", "region-down", "unsynced-lost", "partition"),
+    found_by=("digests_equal", "accounting", "linearizable", "machine", "no_loss_at_level"),
 )  # fmt: skip
-def replicated_in_word_only(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=CallsAllReplicated)
-
-
 class ReplacesWhatIsNotDurable(Ingest):
     """Lets a peer's frame meet an own one that no sync has covered."""
 
@@ -160,56 +146,12 @@ class ReplacesWhatIsNotDurable(Ingest):
 
 
 @bug(
-    "peer-replaces-what-is-not-durable", "a write of a peer is compared with one that may be lost",
-    kinds=("disk-full", "disk-slow", "region-down", "unsynced-lost", "partition"),
-    found_by=("digests_equal", "accounting", "linearizable", "machine", "no_loss_at_level"),
+    "displaced-is-dropped", "what another write displaced is kept nowhere", hazard="H38",
+    part="index", kinds=NETWORK, found_by=("no_loss_at_level", "accounting", "displaced_min"),
 )  # fmt: skip
-def peer_replaces_what_is_not_durable(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ingest=ReplacesWhatIsNotDurable)
-
-
-class GivesRowsAsTheyMeet(Ingest):
-    """Gives the store the frames of a peer in the order in which the store has answered."""
-
-    def _give(self, stream: _PeerStream) -> list[Effect]:
-        effects: list[Effect] = []
-        for seq in list(stream.met):
-            stream.next_seq = seq
-            effects += super()._give(stream)
-        return effects
-
-
-class LeavesTheDisplacedWaiting(Ingest):
-    """Answers who waits for `replicated` with what stood when he began to wait."""
-
-    def _merge(self, entry: Entry, frame: Stored, now_ns: int) -> list[Effect]:
-        ours, self._streams = self._streams, {}
-        try:
-            return super()._merge(entry, frame, now_ns)
-        finally:
-            self._streams = ours
-
-
-class ForgetsWhatPeersDisplaced(Ingest):
-    """Takes an acknowledgement that names a frame as displaced for one that holds it."""
-
-    def _on_peer_acked(self, event: PeerAcked, now_ns: int) -> list[Effect]:
-        return super()._on_peer_acked(event._replace(displaced=()), now_ns)
-
-
 class ForgetfulIndex(Index):
     """Keeps what stands and nothing else."""
 
     def apply_one(self, row: Apply) -> None:
         super().apply_one(row)
         self.overridden.clear()
-
-
-@bug(
-    "displaced-is-dropped", "what another write displaced is kept nowhere",
-    hazard="H38", kinds=NETWORK, found_by=("no_loss_at_level", "accounting", "displaced_min"),
-)  # fmt: skip
-def displaced_is_dropped(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(index=ForgetfulIndex)

@@ -32,8 +32,7 @@ from fractal_lba_server.core.migration import (
 from fractal_lba_server.core.ring_document import COMMITTED, STEADY, RingDocument
 
 from ...waiting import NS_PER_MS
-from .bug import shard_bug
-from .shard_engine import ShardParts
+from .bug import SHARDS, bug, enter
 from .shard_moves import Coordinator
 from .shard_world import Shard, Steps, Writer
 
@@ -45,9 +44,15 @@ SLOW_COPY_NS: Final = 200 * NS_PER_MS
 SAMPLED: Final = 8
 """One entry of so many is compared."""
 
+shard_bug: Final = partial(bug, engine=SHARDS, found_by=FORGETS)
+
 # --- who is asked
 
 
+@shard_bug(
+    "neighbour-fallback", "the next dedup shard of the ring answers for one that is down",
+    hazard="H01", part="writer", kinds=("shard-down", "process-pause"),
+)  # fmt: skip
 class NeighbourAnswers(Writer):
     """Asks the next dedup shard when the one that decides is down."""
 
@@ -63,14 +68,9 @@ class NeighbourAnswers(Writer):
 
 
 @shard_bug(
-    "neighbour-fallback", "the next dedup shard of the ring answers for one that is down",
-    hazard="H01", kinds=("shard-down", "process-pause"), found_by=FORGETS,
+    "driver-error-is-a-miss", "an error of the store is read as if the id were new", hazard="H24",
+    part="writer", kinds=("shard-down", "process-pause"),
 )  # fmt: skip
-def neighbour_fallback(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=NeighbourAnswers)
-
-
 class ErrorIsAbsence(Writer):
     """Reads an error of a dedup shard as if the id had never been seen."""
 
@@ -81,27 +81,20 @@ class ErrorIsAbsence(Writer):
             return Claimed(key)
 
 
-@shard_bug(
-    "driver-error-is-a-miss", "an error of the store is read as if the id were new",
-    hazard="H24", kinds=("shard-down", "process-pause"), found_by=FORGETS,
-)  # fmt: skip
-def driver_error_is_a_miss(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=ErrorIsAbsence)
-
-
-@shard_bug(
+enter(
     "ttl-shorter-than-the-replay-horizon", "an id is forgotten while its record may come again",
-    hazard="H18", base="moving-ttl", kinds=("process-pause", "shard-down"), found_by=FORGETS,
+    {"ttl_ms": lambda _: 1_000}, hazard="H18", base="moving-ttl",
+    kinds=("process-pause", "shard-down"), found_by=FORGETS, engine=SHARDS,
 )  # fmt: skip
-def ttl_shorter_than_the_replay_horizon(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, ttl_ms=lambda _: 1_000)
 
 
 # --- the barrier
 
 
+@shard_bug(
+    "stale-map", "a writer routes by the ring of its start, whatever has been published since",
+    hazard="H06", base="moving-on", part="late", kinds=("process-pause",),
+)  # fmt: skip
 class StaleMap(Writer):
     """Knows the ring of its start, and the ring epoch of today."""
 
@@ -118,30 +111,14 @@ class StaleMap(Writer):
 
 
 @shard_bug(
-    "stale-map", "a writer routes by the ring of its start, whatever has been published since",
-    hazard="H06", base="moving-on", kinds=("process-pause",),
-    found_by=FORGETS,
+    "cutover-without-a-barrier", "dedup shards refuse no writer who knows an older ring",
+    hazard="H06", base="moving-on", part="shard", kinds=("process-pause",),
 )  # fmt: skip
-def stale_map(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, late=StaleMap)
-
-
 class Unfenced(Shard):
     """Takes whatever comes, of whatever ring epoch."""
 
     def set_fence(self, ring_epoch: int) -> None:
         return
-
-
-@shard_bug(
-    "cutover-without-a-barrier", "dedup shards refuse no writer who knows an older ring",
-    hazard="H06", base="moving-on", kinds=("process-pause",),
-    found_by=FORGETS,
-)  # fmt: skip
-def cutover_without_a_barrier(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, shard=Unfenced)
 
 
 # --- dual writes
@@ -179,6 +156,11 @@ class _OneRing(Writer):
                 yield from self.look()
 
 
+@shard_bug(
+    "dual-write-stops-before-the-cutover",
+    "second writes end with the copy, not with the cutover", base="moving-on", part="writer",
+    kinds=("process-pause",),
+)  # fmt: skip
 class StopsEarly(_OneRing):
     """Stops its second writes when the copy has come to its end."""
 
@@ -187,6 +169,10 @@ class StopsEarly(_OneRing):
         return state is not None and state.step != COPYING
 
 
+@shard_bug(
+    "rollback-loses-new-writes", "what was written since the cutover is not in the old ring",
+    hazard="H10", base="moving-back", part="writer", kinds=("migrate", "process-pause"),
+)  # fmt: skip
 class NoReverse(_OneRing):
     """Writes to the new ring alone once it decides: the plain design, without a way back."""
 
@@ -194,24 +180,25 @@ class NoReverse(_OneRing):
         return phase == COMMITTED
 
 
-@shard_bug(
-    "dual-write-stops-before-the-cutover", "second writes end with the copy, not with the cutover",
-    base="moving-on", kinds=("process-pause",), found_by=FORGETS,
-)  # fmt: skip
-def dual_write_stops_before_the_cutover(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=StopsEarly)
+class ComparesNothing(Coordinator):
+    """Goes on without a look at what was copied, and deletes without a look at what is left."""
+
+    def compared(self, source: str, target: str) -> list[Key]:
+        return []
+
+    def bring_home(self, entry: Entry, owner: str) -> Steps:
+        yield from ()
+
+
+PLAIN: Final = {"writer": NoReverse, "coordinator": ComparesNothing}
+"""A migration without a second line of defence."""
 
 
 @shard_bug(
-    "rollback-loses-new-writes", "what was written since the cutover is not in the old ring",
-    hazard="H10", base="moving-back", kinds=("migrate", "process-pause"), found_by=FORGETS,
+    "failed-second-write-forgotten", "a second write that failed is repaired by nobody",
+    hazard="H08", base="moving-on", part="writer",
+    beside=PLAIN, kinds=("shard-down",),
 )  # fmt: skip
-def rollback_loses_new_writes(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=NoReverse)
-
-
 class ForgetsFailures(NoReverse):
     """Takes a failed second write for done, and notes it nowhere."""
 
@@ -220,14 +207,9 @@ class ForgetsFailures(NoReverse):
 
 
 @shard_bug(
-    "failed-second-write-forgotten", "a second write that failed is repaired by nobody",
-    hazard="H08", base="moving-on", kinds=("shard-down",), found_by=FORGETS,
+    "two-rings-decide", "an id is new if either of two rings has not seen it", hazard="H08",
+    base="moving-on", part="writer", kinds=("process-pause",),
 )  # fmt: skip
-def failed_second_write_forgotten(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=ForgetsFailures, coordinator=ComparesNothing)
-
-
 class AnyNew(Writer):
     """Takes "new" from whichever ring says it."""
 
@@ -240,30 +222,17 @@ class AnyNew(Writer):
         return Claimed(key) if other is None else verdict
 
 
-@shard_bug(
-    "two-rings-decide", "an id is new if either of two rings has not seen it",
-    hazard="H08", base="moving-on", kinds=("process-pause",),
-    found_by=FORGETS,
-)  # fmt: skip
-def two_rings_decide(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=AnyNew)
-
-
 # --- copying and comparing
-
-
-class ComparesNothing(Coordinator):
-    """Goes on without a look at what was copied."""
-
-    def compared(self, source: str, target: str) -> list[Key]:
-        return []
 
 
 def _set(entry: Entry, shard: Shard) -> None:
     shard.rows[entry.key] = entry
 
 
+@shard_bug(
+    "blind-copy-overwrites", "the copy overwrites what a writer has put there meanwhile",
+    hazard="H07", base="moving-busy", part="coordinator", beside=PLAIN, kinds=("disk-slow",),
+)  # fmt: skip
 class BlindCopy(ComparesNothing):
     """Reads first, and sets later whatever it has read."""
 
@@ -276,14 +245,10 @@ class BlindCopy(ComparesNothing):
 
 
 @shard_bug(
-    "blind-copy-overwrites", "the copy overwrites what a writer has put there meanwhile",
-    hazard="H07", base="moving-busy", kinds=("process-pause",), found_by=FORGETS,
+    "time-to-live-reset-by-the-copy", "an entry that was copied ends later than the one it was",
+    hazard="H12", base="moving-ttl", part="coordinator", beside={"coordinator": ComparesNothing},
+    kinds=MOVES,
 )  # fmt: skip
-def blind_copy_overwrites(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=NoReverse, coordinator=BlindCopy)
-
-
 class ResetsTheTime(ComparesNothing):
     """Gives a copied entry its time to live anew."""
 
@@ -291,15 +256,6 @@ class ResetsTheTime(ComparesNothing):
         if entry.expires_at_ms is not None:
             entry = entry._replace(expires_at_ms=self.world.now_ms() + (self.world.ttl_ms or 0))
         yield from super().copy_one(entry, target)
-
-
-@shard_bug(
-    "time-to-live-reset-by-the-copy", "an entry that was copied ends later than the one it was",
-    hazard="H12", base="moving-ttl", kinds=MOVES, found_by=FORGETS,
-)  # fmt: skip
-def time_to_live_reset_by_the_copy(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, coordinator=ResetsTheTime)
 
 
 class SkipsWhatFails(Coordinator):
@@ -314,6 +270,12 @@ class SkipsWhatFails(Coordinator):
                 raise
 
 
+@shard_bug(
+    "verify-samples-only",
+    "one entry of eight is compared, and an entry was left out by the copy", base="moving-busy",
+    part="coordinator", beside={"writer": NoReverse, "coordinator": SkipsWhatFails},
+    kinds=("shard-down",),
+)  # fmt: skip
 class ComparesSamples(SkipsWhatFails):
     """Compares one entry of eight."""
 
@@ -322,18 +284,13 @@ class ComparesSamples(SkipsWhatFails):
         return [key for key in keys if point_of(key) % SAMPLED == 0]
 
 
-@shard_bug(
-    "verify-samples-only", "one entry of eight is compared, and an entry was left out by the copy",
-    base="moving-late", kinds=("shard-down",), found_by=FORGETS,
-)  # fmt: skip
-def verify_samples_only(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=NoReverse, coordinator=ComparesSamples)
-
-
 # --- the window, and taking over
 
 
+@shard_bug(
+    "cleanup-before-the-window-closes", "entries are deleted while a rollback is still possible",
+    hazard="H13", base="moving-back", part="coordinator", kinds=("migrate", "process-pause"),
+)  # fmt: skip
 class CleansAtOnce(Coordinator):
     """Deletes what others own now as soon as the new ring decides."""
 
@@ -344,15 +301,11 @@ class CleansAtOnce(Coordinator):
 
 
 @shard_bug(
-    "cleanup-before-the-window-closes", "entries are deleted while a rollback is still possible",
-    hazard="H13", base="moving-back", kinds=("migrate", "process-pause"), found_by=FORGETS,
+    "resume-repeats-the-cutover", "whoever takes over after a cutover does it once more",
+    base="moving-busy", part="coordinator", beside=PLAIN, kinds=("shard-down",),
+    found_by=(*FORGETS, "machine"),
 )  # fmt: skip
-def cleanup_before_the_window_closes(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, coordinator=CleansAtOnce)
-
-
-class CutsOverAgain(Coordinator):
+class CutsOverAgain(ComparesNothing):
     """Resumes a cutover by doing it again, whatever the document says."""
 
     def resumed(self) -> Effects:
@@ -365,12 +318,3 @@ class CutsOverAgain(Coordinator):
         )  # fmt: skip
         until_ms = self.world.now_ms() + state.window_ms
         return (PutDocument(after), Save(replace(state, step=OPEN, window_until_ms=until_ms)))
-
-
-@shard_bug(
-    "resume-repeats-the-cutover", "whoever takes over after a cutover does it once more",
-    base="moving-late", kinds=("shard-down",), found_by=(*FORGETS, "machine"),
-)  # fmt: skip
-def resume_repeats_the_cutover(parts: ShardParts) -> ShardParts:
-    """Put it in."""
-    return replace(parts, writer=NoReverse, coordinator=CutsOverAgain)

@@ -11,10 +11,15 @@ from fractal_lba_server.core.replication import NOTHING, Mark
 from fractal_lba_server.core.segment import payload_of_frame, read_frame
 
 from ...exact.node import Node
-from ...exact.plants import PROTOCOL, Parts, plant
 from .bug import bug
 
 
+@bug(
+    "snapshot-over-an-unshipped-tail", "a region restores what its peers have over its own log",
+    hazard="H45", base="pair-durable", part="node",
+    kinds=("region-down", "process-kill", "partition", "delay"),
+    found_by=("no_loss_at_level", "linearizable", "digests_equal"),
+)  # fmt: skip
 class RestoresASnapshot(Node):
     """Comes back with what its peers have, and lets go of what it had not shipped."""
 
@@ -39,16 +44,6 @@ class RestoresASnapshot(Node):
                 file = log.file(first)
                 del file.data[mark.offset :]
                 file.synced, file.sealed = mark.offset, False
-
-
-@bug(
-    "snapshot-over-an-unshipped-tail", "a region restores what its peers have over its own log",
-    hazard="H45", base="pair-durable", kinds=("region-down", "process-kill", "partition", "delay"),
-    found_by=("no_loss_at_level", "linearizable", "digests_equal"),
-)  # fmt: skip
-def snapshot_over_an_unshipped_tail(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(node=RestoresASnapshot)
 
 
 class Anchors(Node):
@@ -92,6 +87,11 @@ class Anchors(Node):
             )
 
 
+@bug(
+    "anchor-before-durable", "a root of the log is published before the disk has what it covers",
+    hazard="H99", base="alone", part="node", beside={"node": Anchors},
+    kinds=("region-down", "unsynced-lost", "disk-torn", "disk-slow"), found_by=("equivocation",),
+)  # fmt: skip
 class AnchorsEarly(Anchors):
     """Publishes a root when a frame is handed to the log."""
 
@@ -101,19 +101,3 @@ class AnchorsEarly(Anchors):
 def _chained(roots: list[str], payload: bytes) -> str:
     before = roots[-1] if roots else ""
     return sha256(before.encode() + payload).hexdigest()
-
-
-@plant("anchored-when-durable", kind=PROTOCOL, says="roots are published of what is durable")
-def anchored_when_durable(parts: Parts) -> Parts:
-    """Publish roots as one should; beside the next one, it shows that the moment counts."""
-    return parts.but(node=Anchors)
-
-
-@bug(
-    "anchor-before-durable", "a root of the log is published before the disk has what it covers",
-    hazard="H99", base="alone", kinds=("region-down", "unsynced-lost", "disk-torn", "disk-slow"),
-    found_by=("equivocation",),
-)  # fmt: skip
-def anchor_before_durable(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(node=AnchorsEarly)

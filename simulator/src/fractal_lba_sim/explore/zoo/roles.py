@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from fractal_lba_server.core import lease, roles
 from fractal_lba_server.core.health import Probe
 from fractal_lba_server.core.lease import Decision, Mark, Row, Terms
-from fractal_lba_server.core.roles import Kept, Role
+from fractal_lba_server.core.roles import Role
 
-from ...exact.plants import Parts
 from .bug import bug
 
 ENDS: Final = ("cut-off", "process-pause", "promote", "process-kill", "region-down")
@@ -20,6 +19,11 @@ BEHIND: Final = ("promote", "region-down", "delay")
 TWO_WRITERS: Final = ("single_writer", "displaced_max", "no_loss_at_level", "linearizable")
 
 
+@bug(
+    "promoted-without-fencing", "a region serves as soon as it is promoted, and fences nobody",
+    hazard="H112", base="trio-behind", part="role", kinds=BEHIND,
+    found_by=(*TWO_WRITERS, "digests_equal"),
+)  # fmt: skip
 class NeverFenced(Role):
     """Serves as soon as it is promoted: nobody is asked, nobody is refused."""
 
@@ -31,15 +35,10 @@ class NeverFenced(Role):
 
 
 @bug(
-    "promoted-without-fencing", "a region serves as soon as it is promoted, and fences nobody",
-    hazard="H112", base="trio-behind", kinds=BEHIND,
-    found_by=(*TWO_WRITERS, "digests_equal"),
+    "failback-before-catch-up", "a region takes over before it holds what the writer replicated",
+    hazard="H96", base="trio-behind", part="role", kinds=BEHIND,
+    found_by=("linearizable", "no_loss_at_level", "displaced_max", "accounting"),
 )  # fmt: skip
-def promoted_without_fencing(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(role=NeverFenced)
-
-
 class NeverLearned(Role):
     """Comes back, or takes over, before it holds what the others hold."""
 
@@ -48,15 +47,9 @@ class NeverLearned(Role):
 
 
 @bug(
-    "failback-before-catch-up", "a region takes over before it holds what the writer replicated",
-    hazard="H96", base="trio-behind", kinds=BEHIND,
-    found_by=("linearizable", "no_loss_at_level", "displaced_max", "accounting"),
+    "old-primary-keeps-serving", "a region writes on although its lease is over", hazard="H94",
+    base="standby-apart", part="role", kinds=("cut-off", "promote"), found_by=TWO_WRITERS,
 )  # fmt: skip
-def failback_before_catch_up(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(role=NeverLearned)
-
-
 class ServesForEver(Role):
     """Takes a lease that was held once for one that is held."""
 
@@ -70,15 +63,9 @@ class ServesForEver(Role):
 
 
 @bug(
-    "old-primary-keeps-serving", "a region writes on although its lease is over",
-    hazard="H94", base="standby-apart", kinds=("cut-off", "promote"),
-    found_by=TWO_WRITERS,
+    "old-primary-is-deaf", "a region that hears of its successor does not stop", hazard="H94",
+    base="by-hand", part="role", kinds=ENDS, found_by=TWO_WRITERS,
 )  # fmt: skip
-def old_primary_keeps_serving(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(role=ServesForEver)
-
-
 class DeafWriter(Role):
     """Notes its successor and goes on."""
 
@@ -89,14 +76,10 @@ class DeafWriter(Role):
 
 
 @bug(
-    "old-primary-is-deaf", "a region that hears of its successor does not stop",
-    hazard="H94", base="by-hand", kinds=ENDS, found_by=TWO_WRITERS,
+    "epoch-not-persisted", "a region is promoted to an epoch that it forgets when it ends",
+    base="by-hand", part="role", kinds=ENDS,
+    found_by=(*TWO_WRITERS, "digests_equal", "no_loss_end_to_end"),
 )  # fmt: skip
-def old_primary_is_deaf(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(role=DeafWriter)
-
-
 class ForgetsItsEpoch(Role):
     """Writes under an epoch that no disk has."""
 
@@ -111,15 +94,10 @@ class ForgetsItsEpoch(Role):
 
 
 @bug(
-    "epoch-not-persisted", "a region is promoted to an epoch that it forgets when it ends",
-    base="by-hand", kinds=ENDS,
-    found_by=(*TWO_WRITERS, "digests_equal", "no_loss_end_to_end"),
+    "double-promote", "two operators promote two regions to one epoch", hazard="H39",
+    base="trio-split", part="role", kinds=("double-promote", "promote", "cut-off"),
+    found_by=TWO_WRITERS,
 )  # fmt: skip
-def epoch_not_persisted(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(role=ForgetsItsEpoch)
-
-
 class EveryFollower(Role):
     """Counts a peer that follows another candidate of the same epoch."""
 
@@ -133,15 +111,10 @@ class EveryFollower(Role):
 
 
 @bug(
-    "double-promote", "two operators promote two regions to one epoch",
-    hazard="H39", base="trio-split", kinds=("double-promote", "promote", "cut-off"),
-    found_by=TWO_WRITERS,
+    "granted-before-the-lease-is-over", "the arbiter grants a lease while an older one lasts",
+    hazard="H39", base="long-lease", part="ask_lease",
+    kinds=("cut-off", "promote", "process-pause"), found_by=TWO_WRITERS,
 )  # fmt: skip
-def double_promote(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(role=EveryFollower)
-
-
 def grant_at_once(
     row: Row, region: str, epoch: int, mark: Mark, now_ns: int, terms: Terms
 ) -> Decision:
@@ -149,41 +122,14 @@ def grant_at_once(
     return lease.ask(row._replace(busy_until_ns=0), region, epoch, mark, now_ns, terms)
 
 
-class NobodyIsAsked(NeverFenced):
-    """Takes the arbiter's word for enough."""
-
-
 @bug(
-    "granted-before-the-lease-is-over", "the arbiter grants a lease while an older one lasts",
-    hazard="H39", base="long-lease", kinds=("cut-off", "promote", "process-pause"),
-    found_by=TWO_WRITERS,
+    "failover-flaps", "one lost probe moves the writer, and the next one moves it back",
+    hazard="H59", base="blips", part="probe", kinds=("probe-path-down",),
+    found_by=("success_share_min",),
 )  # fmt: skip
-def granted_before_the_lease_is_over(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(ask_lease=grant_at_once)
-
-
-class Restless(Role):
-    """Comes back from a crash as what it was about to be, with the operator's word of then."""
-
-    def __init__(self, *args: Any, kept: Kept | None, **more: Any) -> None:
-        super().__init__(*args, kept=kept, **more)
-        self.kept = kept or self.kept
-
-
 class Nervous(Probe):
     """Believes the first answer, and the first silence."""
 
     def heard(self, ok: bool, now_ns: int) -> bool:
         changed, self.up = ok != self.up, ok
         return changed
-
-
-@bug(
-    "failover-flaps", "one lost probe moves the writer, and the next one moves it back",
-    hazard="H59", base="blips", kinds=("probe-path-down",),
-    found_by=("success_share_min",),
-)  # fmt: skip
-def failover_flaps(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(probe=Nervous)

@@ -320,9 +320,13 @@ class Coordinator:
     def _delete(self) -> Steps:
         epoch = self.control.document.ring_epoch
         for name, owner, entry in self._leftovers():
-            yield from self.copy_one(entry, owner)
+            yield from self.bring_home(entry, owner)
             yield from self.world.ask(name, methodcaller("delete", entry.key, epoch))
         self._save(replace(self._state(), step=CLEANED))
+
+    def bring_home(self, entry: Entry, owner: str) -> Steps:
+        """Give an entry that is to be deleted to its owner, should he not have it."""
+        yield from self.copy_one(entry, owner)
 
 
 def begun(document: RingDocument, count: int) -> Migration:

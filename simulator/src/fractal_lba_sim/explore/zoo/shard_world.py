@@ -155,6 +155,10 @@ class ShardWorld:
         self.wants_back = False
         """Whether somebody has ordered to roll the migration back."""
         self.steps = 0
+        self.disk_waits_ns = 0
+        """How much longer than usual a write of a frame takes."""
+        self.slow_writes = 0
+        """How many writes took longer."""
 
     def now_ms(self) -> int:
         """Give Unix time."""
@@ -173,6 +177,11 @@ class ShardWorld:
     def trip_ns(self, name: str) -> int:
         """Draw how long a message takes."""
         return int(self.streams.of("trip", name).uniform(*TRIP_MS) * NS_PER_MS)
+
+    def disk_ns(self) -> int:
+        """Draw how long it takes until a frame is durable."""
+        self.slow_writes += self.disk_waits_ns > 0
+        return self.trip_ns("disk") + self.disk_waits_ns
 
     def ask(self, name: str, call: Callable[[Shard], Any]) -> Steps:
         """Ask a dedup shard; raises ShardUnavailable, perhaps after it has done its part."""
@@ -286,7 +295,7 @@ class Writer:
         encoded = dedup.encode_stored(stored)
         ends_ms = self.expires_at_ms()
         entry = Entry(key, dedup.DONE, self.name, content, order, encoded, ends_ms)
-        yield self.world.trip_ns("disk")
+        yield self.world.disk_ns()
         self.world.log.append(Frame(entry, number))
         self.incomplete[key] = entry
         self.world.start(self.life, self.complete(key))

@@ -7,24 +7,28 @@ from typing import Any, Final
 
 from fractal_lba_server.core import receiver as take
 from fractal_lba_server.core import replication as ship
-from fractal_lba_server.core.facts import Facts, read_facts
+from fractal_lba_server.core.facts import Facts
 from fractal_lba_server.core.first_write import Origin
 from fractal_lba_server.core.receiver import Held, Receiver
-from fractal_lba_server.core.replay import ReplayFault, VerifiedFrame
+from fractal_lba_server.core.replay import Replay, ReplayFault
 from fractal_lba_server.core.replication import Mark, Shipper
 from fractal_lba_server.core.segment import HEADER_BYTES, Frame, SegmentError, read_frame
 from fractal_lba_server.core.tenants import KeyRecord
 
 from ...exact.disk import File
-from ...exact.plants import Parts
-from ...exact.replaying import MemoReplay
 from ...exact.segments import Segments
-from .bug import bug
+from .bug import bug, enter
 
 WEATHER: Final = ("partition", "one-way-cut", "loss", "reorder", "delay", "flapping", "reset")
+TORN_APART: Final = ("digests_equal", "no_loss_at_level", "machine", "linearizable")
 CRASHES: Final = ("process-kill", "region-down", "unsynced-lost", "disk-torn")
 
 
+@bug(
+    "watermark-before-acknowledged", "a record counts as replicated when it was sent to the peer",
+    hazard="H40", base="pair-loss", part="shipper", kinds=("partition", "disk-lost", "delay"),
+    found_by=("no_loss_at_level",),
+)  # fmt: skip
 class EagerWatermark(Shipper):
     """Moves the watermark when a batch leaves, not when the peer has acknowledged it."""
 
@@ -35,36 +39,7 @@ class EagerWatermark(Shipper):
         return effects
 
 
-@bug(
-    "watermark-before-acknowledged", "a record counts as replicated when it was sent to the peer",
-    hazard="H40", base="pair-loss", kinds=("partition", "disk-lost", "delay"),
-    found_by=("no_loss_at_level",),
-)  # fmt: skip
-def watermark_before_acknowledged(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(shipper=EagerWatermark)
-
-
-class AcksBeforeDurable(Receiver):
-    """Acknowledges when a batch has come, not when it is durable."""
-
-    def _on_batch(self, event: take.BatchReceived, now_ns: int) -> list[take.Effect]:
-        effects = super()._on_batch(event, now_ns)
-        if effects and isinstance(effects[0], take.AppendMirror):
-            assert self._pending is not None
-            effects.append(take.Ack(event.token, self._pending.end, ()))
-        return effects
-
-    def _on_applied(self, event: take.FramesApplied, now_ns: int) -> list[take.Effect]:
-        self._pending = None
-        return []
-
-    def _apply(self, pending: Any, now_ns: int) -> list[take.Effect]:
-        acked = super()._apply(pending, now_ns)
-        return [one for one in acked if not isinstance(one, take.Ack)]
-
-
-class Impatient(Shipper):
+class Hasty(Shipper):
     """Gives each segment its own way to the peer: does not wait for the one before."""
 
     def _on_sealed(self, event: ship.SegmentSealed, now_ns: int) -> list[ship.Effect]:
@@ -73,10 +48,18 @@ class Impatient(Shipper):
         self._at = Mark(event.first_seq, event.size, event.seq, sealed=True)
         return effects
 
+
+class Impatient(Hasty):
+    """Goes on as well when the peer says what it lacks: otherwise every gap is mended."""
+
     def _take_position(self, mark: Mark, now_ns: int) -> list[ship.Effect]:
         return self._go_on(now_ns)
 
 
+@bug(
+    "segments-out-of-order", "a segment is applied although the one before it has not come",
+    hazard="H43", part="receiver", beside={"shipper": Hasty}, kinds=WEATHER, found_by=TORN_APART,
+)  # fmt: skip
 class AnyOrder(Receiver):
     """Applies what arrives, also if what stands before it has not."""
 
@@ -88,16 +71,6 @@ class AnyOrder(Receiver):
                 self._prev_sha256 = header[16:48]
                 self._mark = Mark(1, 0, event.first_seq - 1, sealed=True)
         return super()._on_batch(event, now_ns)
-
-
-@bug(
-    "segments-out-of-order", "a segment is applied although the one before it has not come",
-    hazard="H43", kinds=WEATHER,
-    found_by=("digests_equal", "no_loss_at_level", "machine", "linearizable"),
-)  # fmt: skip
-def segments_out_of_order(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(receiver=AnyOrder, shipper=Impatient)
 
 
 class HidesGap(Receiver):
@@ -119,16 +92,17 @@ class HidesGap(Receiver):
         return effects
 
 
-@bug(
+enter(
     "gap-hidden", "a gap in a stream is closed by pretending that nothing is missing",
-    hazard="H43", kinds=WEATHER,
-    found_by=("digests_equal", "no_loss_at_level", "machine", "linearizable"),
+    {"receiver": HidesGap, "shipper": Impatient}, hazard="H43", kinds=WEATHER, found_by=TORN_APART,
 )  # fmt: skip
-def gap_hidden(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(receiver=HidesGap, shipper=Impatient)
 
 
+@bug(
+    "truncated-segment-skipped", "a segment that ends early is taken for a whole one",
+    part="receiver", kinds=(*CRASHES, "delay", "bandwidth"),
+    found_by=("digests_equal", "no_loss_at_level", "machine"),
+)  # fmt: skip
 class SkipsTruncatedSegment(Receiver):
     """Takes a torn segment for finished, and goes on with the next one."""
 
@@ -139,15 +113,10 @@ class SkipsTruncatedSegment(Receiver):
 
 
 @bug(
-    "truncated-segment-skipped", "a segment that ends early is taken for a whole one",
-    kinds=(*CRASHES, "delay", "bandwidth"),
-    found_by=("digests_equal", "no_loss_at_level", "machine"),
+    "torn-tail-accepted", "a log goes on behind a frame that was written in part", hazard="H58",
+    part="segments", kinds=("disk-torn", "disk-slow", "delay"),
+    found_by=TORN_APART,
 )  # fmt: skip
-def truncated_segment_skipped(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(receiver=SkipsTruncatedSegment)
-
-
 class TornTailStays(Segments):
     """Takes a stream up with whatever stands behind its last whole frame."""
 
@@ -162,31 +131,11 @@ class TornTailStays(Segments):
 
 
 @bug(
-    "torn-tail-accepted", "a log goes on behind a frame that was written in part",
-    hazard="H58", kinds=("disk-torn", "disk-slow", "delay"),
-    found_by=("digests_equal", "no_loss_at_level", "machine", "linearizable"),
+    "rotation-rejects-old-signatures", "after a rotation frames of the former key are refused",
+    hazard="H47", part="replay", kinds=("key-rotated", "partition", "delay"),
+    found_by=("digests_equal", "no_loss_at_level", "no_loss_end_to_end"),
 )  # fmt: skip
-def torn_tail_accepted(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(segments=TornTailStays)
-
-
-class KnowsNoFence(Receiver):
-    """Takes what a region sends that was fenced."""
-
-    def _on_fence(self, event: take.Fenced, now_ns: int) -> list[take.Effect]:
-        return []
-
-
-class TrustingReplay(MemoReplay):
-    """Takes what a peer says for true: nothing is verified again."""
-
-    def verify(self, frame: Frame, origin: Origin) -> VerifiedFrame:
-        facts: Facts = read_facts(frame, origin)
-        return VerifiedFrame(frame, facts)
-
-
-class CurrentKeysOnly(MemoReplay):
+class CurrentKeysOnly(Replay):
     """Holds a frame against the keys that are valid now, not when it was written."""
 
     def _key(
@@ -197,13 +146,3 @@ class CurrentKeysOnly(MemoReplay):
             text = f"key {facts.kid!r} is not valid any more"
             raise ReplayFault("key_inactive", text, frame.seq)
         return key
-
-
-@bug(
-    "rotation-rejects-old-signatures", "after a rotation frames of the former key are refused",
-    hazard="H47", kinds=("key-rotated", "partition", "delay"),
-    found_by=("digests_equal", "no_loss_at_level", "no_loss_end_to_end"),
-)  # fmt: skip
-def rotation_rejects_old_signatures(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(replay=CurrentKeysOnly)

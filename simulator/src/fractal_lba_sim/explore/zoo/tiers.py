@@ -8,7 +8,6 @@ from fractal_lba_server.core import mover, tiering
 from fractal_lba_server.core.first_write import Apply, Key
 from fractal_lba_server.core.mover import Mover
 
-from ...exact.plants import Parts
 from ...exact.tiers import HOT_NS, Answered, Tiers
 from .bug import bug
 
@@ -16,6 +15,10 @@ LOSSES: Final = ("hot-flush", "cold-down", "process-kill", "upload-reply-lost")
 HOT_TTL_MS: Final = 1_000
 
 
+@bug(
+    "hot-only-with-ttl", "an id is written to the hot tier alone, which forgets it after a while",
+    hazard="H22", base="tiers", part="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
+)  # fmt: skip
 class HotOnly(Tiers):
     """Writes to hot alone, with a time to live, and asks nobody else."""
 
@@ -28,14 +31,9 @@ class HotOnly(Tiers):
 
 
 @bug(
-    "hot-only-with-ttl", "an id is written to the hot tier alone, which forgets it after a while",
-    hazard="H22", base="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
+    "cold-error-is-a-miss", "an error of the cold store is read as if the id were new",
+    hazard="H24", base="tiers", part="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
 )  # fmt: skip
-def hot_only_with_ttl(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(tiers=HotOnly)
-
-
 class ErrorIsAMiss(Tiers):
     """Takes an error of the cold store for an absence."""
 
@@ -44,14 +42,10 @@ class ErrorIsAMiss(Tiers):
 
 
 @bug(
-    "cold-error-is-a-miss", "an error of the cold store is read as if the id were new",
-    hazard="H24", base="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
+    "demotion-after-expiry",
+    "a payload is to be demoted when its time is over, and is gone by then", hazard="H23",
+    base="tiers", part="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
 )  # fmt: skip
-def cold_error_is_a_miss(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(tiers=ErrorIsAMiss)
-
-
 class ExpiresFirst(Tiers):
     """Lets warm forget a payload at its age; whoever demotes comes afterwards."""
 
@@ -66,15 +60,10 @@ class ExpiresFirst(Tiers):
 
 
 @bug(
-    "demotion-after-expiry",
-    "a payload is to be demoted when its time is over, and is gone by then",
-    hazard="H23", base="tiers", kinds=LOSSES, found_by=("linearizable", "canary"),
+    "move-deletes-before-the-upload", "a payload leaves warm before its upload is confirmed",
+    hazard="H23", base="tiers-served", part="mover", kinds=("cold-down", "process-kill"),
+    found_by=("success_share_min",),
 )  # fmt: skip
-def demotion_after_expiry(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(tiers=ExpiresFirst)
-
-
 class PointsFirst(Mover):
     """Puts references in the place of payloads before the object is there."""
 
@@ -87,13 +76,3 @@ class PointsFirst(Mover):
         if isinstance(event, mover.Written | mover.Failed | mover.Changed):
             return mover.Finish("moved")
         return super().on_event(event)
-
-
-@bug(
-    "move-deletes-before-the-upload", "a payload leaves warm before its upload is confirmed",
-    hazard="H23", base="tiers-served", kinds=("cold-down", "process-kill"),
-    found_by=("success_share_min",),
-)  # fmt: skip
-def move_deletes_before_the_upload(parts: Parts) -> Parts:
-    """Put it in."""
-    return parts.but(mover=PointsFirst)
