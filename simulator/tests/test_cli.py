@@ -149,7 +149,13 @@ def test_a_faulty_scenario_is_2_with_its_line(
         (["run", "eu-west-outage", "--what-if", "settings.level"], "expected PATH=VALUE"),
         (["sweep", "eu-west-outage", "--set", "settings.probe.dns_ttl=5"], "a number without a unit"),
         (["sweep", "eu-west-outage", "--set", "settings.probe.dns_tll=5s"], 'did you mean "dns_ttl"?'),
-        (["sweep", "eu-west-outage", "--engine", "live", "--set", "a=1"], "too many runs"),
+        (["sweep", "eu-west-outage", "--engine", "live", "--set", "a=1"], "is not one of"),
+        (["run", "eu-west-outage", "--scheduler", "tcp://a:1"], "goes with --executor dask"),
+        (["run", "eu-west-outage", "--no-what-ifs", "--what-if", "settings.probe.failures=2"],
+         "--what-if cannot be answered: the command was given --no-what-ifs"),
+        (["run", "eu-west-outage", "-n", "3", "--what-if", "settings.probe.failures=2"],
+         "--what-if cannot be answered: a comparison needs 4 runs"),
+        (["run", "eu-west-outage", "--out", "/proc/none"], "/proc/none: No such file"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_2_and_says_what_to_do(words: list[str], said: str) -> None:
@@ -234,6 +240,15 @@ def test_sweep_gives_every_combination_and_the_front(scenario: Path) -> None:
     ]  # fmt: skip
     assert points[0]["rto_p95_s"] < points[2]["rto_p95_s"]
     assert points[0]["rpo_p95_s"] < points[1]["rpo_p95_s"]
+
+
+def test_a_point_holds_only_with_enough_runs(scenario: Path) -> None:
+    words = ("sweep", scenario, "--engine", "tiny", "--jobs", "1", "--quiet",
+             "--set", "settings.probe.dns_ttl=5s")  # fmt: skip
+    few, enough = flk_sim(*words, "-n", "5"), flk_sim(*words, "-n", "6")
+    assert (few.exit_code, enough.exit_code) == (1, 0), few.output
+    assert "too few runs" in few.output
+    assert "nothing" in enough.output
 
 
 def test_sweep_prints_a_table(scenario: Path) -> None:

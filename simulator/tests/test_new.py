@@ -22,7 +22,7 @@ def test_a_starting_file_loads_without_a_change(
     tmp_path: Path, topology: str, regions: int, short: bool, control: bool
 ) -> None:
     path = tmp_path / "plan-b.yaml"
-    arguments = ["--topology", topology, "--regions", str(regions), "--out", str(path)]
+    arguments = ["--topology", topology, "--regions", str(regions), str(path)]
     done = CliRunner().invoke(new, arguments)
     assert done.exit_code == 0, done.output
     scenario = load_scenario(str(path), short=short, control=control)
@@ -76,7 +76,6 @@ def test_the_file_may_be_named_alone(tmp_path: Path) -> None:
     [
         (["there.yaml"], "is there already"),
         (["no/such/folder.yaml"], "No such file"),
-        (["a.yaml", "--out", "b.yaml"], "given twice"),
         (["--topology", "ring"], "is not one of"),
         (["--regions", "1"], "is not in the range"),
         (["--regions", str(REGIONS_MAX + 1)], "is not in the range"),

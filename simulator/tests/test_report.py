@@ -20,7 +20,7 @@ from fractal_lba_sim.report.html import Markup, element, safe
 from fractal_lba_sim.report.numbers import estimate, figure, interval, signed
 from fractal_lba_sim.report.page import render
 from fractal_lba_sim.report.style import STYLE
-from fractal_lba_sim.report.terminal import summary, sweep_table
+from fractal_lba_sim.report.terminal import summary
 
 THIN = "\u202f"
 HOSTILE = '<script>alert("1")</script><img src=x onerror=y> $\\alpha$ [bold]&amp;'
@@ -79,8 +79,8 @@ def outline(text: str) -> Outline:
 
 def test_what_was_done_stands_before_what_follows_from_it(page: str) -> None:
     order = [
-        "scope", "verdicts", "timeline", "rto", "rpo", "availability", "remedies", "cost",
-        "sensitivity", "records", "evidence", "reproduce", "scenario",
+        "scope", "verdicts", "limits", "timeline", "rto", "rpo", "availability", "remedies",
+        "cost", "sensitivity", "records", "evidence", "words", "reproduce", "scenario",
     ]  # fmt: skip
     assert re.findall(r'<section id="([a-z]+)"', page) == order
 
@@ -185,6 +185,72 @@ def test_a_percentile_among_unfinished_outages_is_more_than_something() -> None:
     assert "not over: 10" in text
 
 
+def test_what_was_never_seen_is_not_what_ended_later(page: str) -> None:
+    (never,) = re.findall(r"region-down</th>.*?</tr>", page, flags=re.DOTALL)
+    assert "ended after it: verify 120" in never
+    assert "verify" not in never.rpartition("<td")[2]
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [("plan", "played as flows"), ("exact", "own core"), ("live", "on one machine")],
+)
+def test_the_report_says_what_its_engine_leaves_out(engine: str, said: str) -> None:
+    limits = render(assembled(outcomes(3), engine=engine)).partition('id="limits"')[2]
+    assert said in limits.partition("</section>")[0]
+    assert "stale read (runs of records carry no reads)" in limits.partition("</section>")[0]
+
+
+def test_a_cold_standby_is_said_to_be_a_model() -> None:
+    cold = {"regions": [{"code": "euw"}, {"code": "use"}],
+            "placements": {"open": {"regions": ["euw", "use"], "topology": "cold-standby"}}}  # fmt: skip
+    said = "the server has none of its own"
+    assert said in render(assembled(outcomes(3), scenario=scenario(topology=cold)))
+    assert said not in render(assembled(outcomes(3)))
+
+
+def test_words_are_those_of_the_scenario(page: str) -> None:
+    assert f"are good for 30{THIN}s" in page
+    promises = {"rto_s": 300, "steady_s": 7}
+    assert f"are good for 7{THIN}s" in render(
+        assembled(outcomes(3), scenario=scenario(promises=promises))
+    )
+
+
+def test_the_worst_incident_has_a_command(page: str) -> None:
+    seed = re.findall(r'scope="row">seed\s(\d+)', page)[0]
+    again = f"flk-sim replay two-regions --seed {seed} --engine plan"
+    assert again in page
+    assert (
+        "flk-sim replay"
+        not in render(
+            assembled(outcomes(30), command="flk-sim run two-regions --short")
+        ).rpartition('id="reproduce"')[2]
+    )
+
+
+@pytest.mark.parametrize("why", ["a comparison needs 4 runs", None])
+def test_that_no_change_was_played_is_said(why: str | None) -> None:
+    found = assembled(outcomes(3), extras={"untried": why, "smallest": None if why else []})
+    assert ("No change was played: a comparison needs 4 runs." in render(found)) is bool(why)
+
+
+def test_a_search_that_found_nothing_says_so() -> None:
+    page = render(assembled(outcomes(120), extras={"smallest": []}))
+    assert "None of them alone was enough for: Clients recover within" in page
+
+
+def test_a_remedy_is_said_to_hold_only_by_the_runs_that_judged_it() -> None:
+    changes = extras()
+    first, second = changes["remediations"][:2]
+    first |= {"promise": "rto_s", "holds": True, "judged": {"runs": 144, "failing": []}}
+    second |= {"promise": "rto_s", "holds": True, "judged": {"runs": 144, "failing": [9, 77]}}
+    page = render(assembled(outcomes(120), extras=changes))
+    assert "rto_s held in all 144 runs" in page
+    assert "rto_s still fails, with seed 9" in page
+    assert "held in these runs" not in page
+
+
 def test_zeros_are_printed_as_bounds(page: str) -> None:
     assert "Nothing acknowledged was missing in 120 incidents" in page
     assert "No client was hurt in 120 incidents" in page
@@ -287,17 +353,12 @@ def test_terminal_says_the_same_in_plain_lines() -> None:
     assert max(map(len, text.splitlines())) <= 160
 
 
-def test_terminal_says_partial_invalid_and_sweeps() -> None:
+def test_terminal_says_partial_and_invalid() -> None:
     many = outcomes(12)
     many[0]["valid"] = False
     many[0]["verdicts"][1] |= {"state": "fails", "said": "no effect"}
     out = io.StringIO()
     found = assembled(many, complete=False, runs=50)
     summary(found, file=out)
-    sweep_table(found, file=out)
     assert "interrupted after 12 of 50 runs" in out.getvalue()
     assert "seed 1: no effect" in out.getvalue()
-    assert "front" in out.getvalue()
-    empty = io.StringIO()
-    sweep_table(assembled(many, extras=None), file=empty)
-    assert empty.getvalue() == ""

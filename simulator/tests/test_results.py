@@ -18,7 +18,7 @@ from fractal_lba_server.schema_faults import schema_faults
 from fractal_lba_sim import results
 from fractal_lba_sim.report.page import render
 from fractal_lba_sim.report.scope_sections import headline
-from fractal_lba_sim.results_recovery import sample_of, watched_s
+from fractal_lba_sim.results_recovery import WORST_MAX, sample_of, watched_s
 from fractal_lba_sim.results_verdicts import RUNS_NEEDED, SENTENCES, promise_text
 
 
@@ -237,7 +237,6 @@ def test_what_a_judge_says_was_watched_counts_before_what_follows_from_the_load(
     first, second = one["incidents"]
     assert watched_s(first, one, document) == 870.0
     assert watched_s(second, one, document) == 570.0
-    assert watched_s({**first, "watched_s": 12.5}, one, document) == 12.5
 
 
 def test_samples_are_read_back_as_they_were_written() -> None:
@@ -270,9 +269,48 @@ def test_zeros_are_given_as_bounds() -> None:
     assert found["acknowledged records gone for good", "incident"]["below"] == pytest.approx(
         0.0295, abs=1e-4
     )
+    # Records that no fault met cannot be lost by it: those in flight are the trials.
+    flying = found["acknowledged records gone for good", "record in flight"]
+    assert flying["trials"] == sum(one["in_flight"] for one in many) == 50 * 80
     assert ("lost", "run") not in found
     assert found["double winner", "run"]["below"] == pytest.approx(0.0582, abs=1e-4)
     assert all(row["below"] > 0 for row in found.values())
+
+
+def test_a_percentile_of_a_phase_needs_as_many_recoveries_as_any_other() -> None:
+    few, enough = (
+        assembled(outcomes(count))["incidents"][0]["phases"]["rows"][0] for count in (19, 20)
+    )
+    assert (few["p50_s"] is None, few["p95_s"], few["end_p5_s"]) == (False, None, None)
+    assert enough["p95_s"] >= enough["p50_s"]
+    assert enough["end_p5_s"] <= enough["end_p95_s"]
+
+
+@pytest.mark.parametrize(("rto_s", "count"), [(599.9, 0), (600.0, 1), (None, 0), (0.0, 0)])
+def test_a_recovery_that_waited_for_the_end_of_the_fault_is_counted(
+    rto_s: float | None, count: int
+) -> None:
+    one = outcome(1)
+    one["incidents"][0]["rto_s"] = rto_s
+    assert assembled([one])["incidents"][0]["outlasted"] == count
+
+
+def test_the_worst_incidents_are_named_by_their_seeds() -> None:
+    many = outcomes(40)
+    many[7]["incidents"][0] |= {"rto_s": None, "rto_declared_s": None, "phases": {}}
+    found = assembled(many)["incidents"][0]["worst"]
+    assert len(found) == WORST_MAX
+    assert (found[0]["seed"], found[0]["rto_s"]) == (8, None)
+    seen = [row["rto_s"] for row in found[1:]]
+    assert seen == sorted(seen, reverse=True)
+    every = [one["incidents"][0]["rto_s"] for one in many if one["seed"] != 8]
+    assert seen[0] == pytest.approx(max(every))
+
+
+def test_a_phase_that_ended_after_recovery_is_no_phase_that_was_never_seen() -> None:
+    (row,) = [one for one in assembled(outcomes(3))["scope"]["covered"]["rows"]
+              if one["kind"] == "region-down"]  # fmt: skip
+    assert (row["phases"]["verify"], row["later"]["verify"], row["later"]["promote"]) == (0, 3, 0)
 
 
 def test_an_anomaly_that_nobody_looked_for_is_not_absent() -> None:

@@ -84,7 +84,7 @@ def test_a_run_that_is_known_is_not_played_again(tiny: Make) -> None:
 
 def test_runs_are_told_as_they_end(tiny: Make) -> None:
     told: list[tuple[int, int]] = []
-    runner = Runner(Counting(), tell=lambda done, of: told.append((done, of)))
+    runner = Runner(Counting(), tell=lambda done, of, _: told.append((done, of)))
     runner.play([Work(job_of(tiny(), "tiny"), range(3))])
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
 

@@ -164,9 +164,12 @@ def test_paired_difference_meets_the_same_chance() -> None:
     after = [value - 5 + chance.uniform(-1, 1) for value in before]
     found = stats.paired(before, after)
     assert found.value == pytest.approx(-5, abs=0.3)
-    assert found.is_clear
+    assert found.high is not None
+    assert found.high < 0
     shuffled = stats.paired(before, chance.sample(after, 50))
-    assert not shuffled.is_clear
+    assert shuffled.low is not None
+    assert shuffled.high is not None
+    assert shuffled.low < 0 < shuffled.high
 
 
 def test_pairs_are_refused_where_they_are_none() -> None:
@@ -174,8 +177,6 @@ def test_pairs_are_refused_where_they_are_none() -> None:
         stats.paired([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="1 runs did not end: give the limit"):
         stats.paired([1.0, None], [1.0, 2.0])
-    with pytest.raises(ValueError, match="p95 needs 20 pairs, got 2"):
-        stats.paired_percentile([1.0, 2.0], [1.0, 2.0], 0.95)
 
 
 def test_pairs_that_did_not_end_count_with_the_limit() -> None:
@@ -185,17 +186,6 @@ def test_pairs_that_did_not_end_count_with_the_limit() -> None:
     assert stats.paired([1.0], [2.0]) == stats.Difference(1.0, None, None, 1, 0)
 
 
-def test_paired_percentile_is_the_same_each_time_and_covers() -> None:
-    chance = Random(5)
-    before = [chance.gauss(100, 10) for _ in range(200)]
-    after = [value - 7 for value in before]
-    found = stats.paired_percentile(before, after, 0.95)
-    assert found == stats.paired_percentile(before, after, 0.95)
-    assert found.value == pytest.approx(-7)
-    assert found.low == pytest.approx(-7)
-    assert found.high == pytest.approx(-7)
-
-
 @given(
     st.lists(st.floats(0, 10), min_size=2, max_size=40),
     st.lists(st.floats(0, 10), min_size=2, max_size=40),
@@ -203,12 +193,6 @@ def test_paired_percentile_is_the_same_each_time_and_covers() -> None:
 def test_distance_is_that_of_scipy(first: list[float], second: list[float]) -> None:
     reference = scipy_stats.ks_2samp(first, second, method="asymp").statistic
     assert stats.distance(first, second) == pytest.approx(reference, abs=1e-12)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_distance_to_a_known_distribution_is_that_of_scipy(values: list[float]) -> None:
-    reference = scipy_stats.ks_1samp(values, scipy_stats.uniform.cdf).statistic
-    assert stats.distance_to(values, lambda x: x) == pytest.approx(reference, abs=1e-12)
 
 
 @pytest.mark.parametrize("statistic", [0.01, 0.03, 0.05, 0.08, 0.2])

@@ -82,7 +82,11 @@ def rows(name: str, changes: dict[str, Any]) -> list[dict[str, float]]:
     return [marks(played(scenario, seed)) for seed in range(1, RUNS + 1)]
 
 
-ONE_CHECKER = {"settings.probe.checkers": 1, "settings.probe.quorum": 1}
+ONE_CHECKER = {
+    "settings.probe.checkers": 1, "settings.probe.quorum": 1,
+    "faults": [{**DOWN, "for_s": 12, "spread_s": 0}],
+}  # fmt: skip
+"""The disruption comes at one moment, so that what varies is when a probe was due."""
 
 
 @cache
@@ -121,11 +125,11 @@ LOSSES: dict[str, dict[str, Any]] = {
             "regions": ["euw", "use"], "topology": "cold-standby", "primary": "euw",
         },
         "settings.snapshot": {
-            "interval_s": 10, "duration_s": 1, "sync_s": 4, "copy_s": 0.5, "boot_s": 1,
+            "interval_s": 10, "duration_s": 1, "sync_s": 10, "copy_s": 0.5, "boot_s": 1,
         },
         "load.rate_per_s": 200,
         "load.duration_s": 45,
-        "faults": [{**GONE, "at_s": 25, "spread_s": 10, "for_s": 15}],
+        "faults": [{**GONE, "at_s": 30, "spread_s": 0, "for_s": 15}],
     },
 }  # fmt: skip
 
@@ -135,10 +139,13 @@ def rpo_of_shipping(transfer_s: float = 0.7) -> float:
     return ks(ages("shipping"), stats.uniform(exact.above_s, exact.to_s - exact.above_s).cdf)
 
 
-def rpo_of_snapshots(sync_s: float = 4) -> float:
-    """Phases are random: the age is s + c + U(0, S) + U(0, Y), whose bounds the table gives."""
+def rpo_of_snapshots(sync_s: float = 10) -> float:
+    """Phases are random: the age is s + c + U(0, S) + U(0, Y), whose bounds the table gives.
+
+    S = Y: a phase that is none would be the same in every cycle, and show.
+    """
     bounds = f.rpo_cold_standby(10, sync_s, 1, 0.5)
-    assert sync_s != 4 or all(bounds.above_s <= age <= bounds.to_s for age in ages("snapshots"))
+    assert sync_s != 10 or all(bounds.above_s <= age <= bounds.to_s for age in ages("snapshots"))
     cdf = partial(f.reroute_cdf, found=f.Span(1.5, 11.5), propagation_s=0, ttl_s=sync_s)
     return ks(ages("snapshots"), cdf)
 
@@ -351,12 +358,16 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("name", TABLE)
+ROWS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in TABLE]
+"""Both tests of a row share its runs, so they are of one process."""
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_agrees_with_the_closed_form(name: str) -> None:
     assert TABLE[name].right() > ALPHA
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ROWS)
 def test_the_same_test_rejects_a_wrong_form(name: str) -> None:
     row = TABLE[name]
     assert row.right(**row.wrong) < CAUGHT
@@ -396,27 +407,30 @@ def copied_s(bytes_per_s: float) -> float | None:
 
     def look() -> None:
         behind = log.count(run.agenda.now_ns) - log.count(max(run.held("use", log), 0))
-        if run.agenda.now_ns > 26 * NS_PER_S and behind <= BATCH + 2:
+        if run.agenda.now_ns > 26 * NS_PER_S and behind <= UNDER_WAY:
             ends.append(run.agenda.now_ns / NS_PER_S - 25)
             run.agenda.stop()
-        run.agenda.after(NS_PER_S // 20, look)
+        run.agenda.after(LOOK_NS, look)
 
-    run.agenda.after(NS_PER_S // 20, look)
+    run.agenda.after(LOOK_NS, look)
     run.agenda.run()
     return ends[0] if ends else None
 
 
 CUT = {"id": "cut", "kind": "partition", "from": "euw", "to": "use"}
-BATCH = 10
-"""Records of a batch: so many are always under way."""
+UNDER_WAY = 12
+"""Records of a batch, and two that were written since it left: a copy is never nearer."""
+
+LOOK_NS = NS_PER_S // 20
 
 
 @pytest.mark.parametrize("copy_per_s", [60, 80, 120])
 def test_a_copy_takes_what_the_writes_leave_of_the_link(copy_per_s: float) -> None:
-    """S = 20 s x 40 records/s; within a batch each way and 5 % for acknowledgements."""
+    """S = 20 s x 40 records/s; it ends with what is under way, and is looked at now and then."""
     exact = f.copy_s(20 * 40, copy_per_s, 40)
-    assert copied_s(copy_per_s * 813) == pytest.approx(exact, rel=0.05, abs=0.5)
-    assert copied_s(copy_per_s * 813) != pytest.approx(f.copy_s(20 * 40, copy_per_s), rel=0.2)
+    off_s = UNDER_WAY / (copy_per_s - 40) + LOOK_NS / NS_PER_S
+    assert copied_s(copy_per_s * 813) == pytest.approx(exact, abs=off_s)
+    assert copied_s(copy_per_s * 813) != pytest.approx(f.copy_s(20 * 40, copy_per_s), abs=off_s)
 
 
 def test_a_copy_that_is_slower_than_the_writes_never_ends() -> None:

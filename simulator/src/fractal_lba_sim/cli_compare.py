@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from fractal_lba_server.judge.check import FAILS
+
 from .command import FAIL, HOLD, refuse
 
 if TYPE_CHECKING:
@@ -148,9 +150,16 @@ def _say(found: Comparison) -> None:
             )
     for id, side_name in found.only:
         click.echo(f"\n{id}: only {side_name}, so nothing is known about its agreement")
-    click.echo(
-        f"\n{'agrees within the bounds' if found.accepted else 'does NOT agree, or not shown'}"
-    )
+    click.echo(f"\n{_ending(found)}")
+
+
+def _ending(found: Comparison) -> str:
+    if found.accepted:
+        return "agrees within the bounds"
+    states = {one.state for pair in found.pairs for one in pair.agreements}
+    if FAILS in states:
+        return "does NOT agree within the bounds"
+    return "not enough evidence that it agrees: more runs, or wider bounds given beforehand"
 
 
 def _side(side: Side) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from fractal_lba_server.drill.scenario import DocumentError, Scenario, ScenarioError
+from fractal_lba_server.judge.recovery import zero_bound
 
 from .command import refuse
 from .explore.assumptions import kinds_of
@@ -22,15 +23,14 @@ from .explore.swarm import EVENTS_MAX, KINDS, KindError, Swarm
 from .explore.timeline import keys_in, timeline
 from .explore.worlds import WORLDS, world
 from .explore.written import scenario_text
+from .progress import LINE_EVERY_S
+from .report.numbers import figure
 from .scenarios import find_scenario
 
 SHRINK_SHARE: Final = 0.5
 """Part of the budget that is kept for making a failing schedule small."""
 
 MOMENT_S: Final = 0.1
-
-BOUND: Final = 3.0
-"""What never happened in n runs has a rate below 3/n, with 95 % confidence."""
 
 UNITS_S: Final = {"s": 1, "min": 60, "h": 3600}
 
@@ -50,12 +50,32 @@ def seconds_of(context: click.Context, parameter: click.Parameter, value: str) -
 
 @click.command()
 @click.argument("scenario")
-@click.option("--engine", "engine_name", type=click.Choice(WORLDS), default="exact")
-@click.option("--budget", callback=seconds_of, default="60s", help="Time to search and shrink.")
+@click.option(
+    "--engine", "engine_name", type=click.Choice(WORLDS), default="exact", show_default=True
+)
+@click.option(
+    "--budget",
+    callback=seconds_of,
+    default="60s",
+    show_default=True,
+    help="Time to search and shrink.",
+)
 @click.option("--runs", type=click.IntRange(1), help="Schedules to try; otherwise time decides.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the first schedule.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the first schedule.",
+)
 @click.option("--kinds", help="Kinds of faults and steps, by commas; `all` for every one.")
-@click.option("--events", type=click.IntRange(1, 64), default=EVENTS_MAX, help="Most of one run.")
+@click.option(
+    "--events",
+    type=click.IntRange(1, 64),
+    default=EVENTS_MAX,
+    show_default=True,
+    help="Most of one run.",
+)
 @click.option("--only", multiple=True, metavar="VERDICT", help="Look for this verdict alone.")
 @click.option("--plant", multiple=True, metavar="NAME", help="Put a wrong protocol in, by name.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Keep what fails.")
@@ -129,8 +149,15 @@ def ended_after(seconds: float) -> Iterator[None]:
 
 def _seeds(first: int, runs: int | None, until_s: float) -> Iterator[int]:
     """Give seeds: so many, or until the time for it is over."""
-    seed = first
-    while seed < first + runs if runs is not None else time.monotonic() < until_s:
+    seed, said_s = first, None
+    while runs is None or seed < first + runs:
+        now_s = time.monotonic()
+        if runs is None and now_s >= until_s:
+            return
+        said_s = now_s if said_s is None else said_s
+        if now_s - said_s >= LINE_EVERY_S:
+            said_s = now_s
+            click.echo(f"{seed - first} schedules tried, nothing fails so far", err=True)
         yield seed
         seed += 1
 
@@ -148,7 +175,8 @@ def bound(runs: int) -> str:
     """Say how sure a number of runs without a failure is."""
     if not runs:
         return "not enough evidence, no schedule was played"
-    return f"below {min(1, BOUND / runs):.2%} of such schedules break one, with 95 % confidence"
+    below = figure(zero_bound(runs), "%")
+    return f"fewer than {below} of such schedules break one, with 95 % confidence"
 
 
 def told(failure: Failure) -> Iterator[str]:

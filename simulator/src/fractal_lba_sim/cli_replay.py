@@ -25,12 +25,25 @@ HEADER_CHARS_MAX: Final = 1 << 20
 
 @click.command()
 @click.argument("source", metavar="FILE|TOKEN")
-@click.option("--seed", type=click.IntRange(0), help="Seed of a scenario; a token has its own.")
-@click.option("--engine", "engine_name", type=click.Choice(WORLDS), default="exact")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Of a scenario; a token and a trace have their own.",
+)
+@click.option(
+    "--engine",
+    "engine_name",
+    type=click.Choice(WORLDS),
+    default="exact",
+    show_default=True,
+    help="Of a scenario; a token and a trace have their own.",
+)
 @click.option("--plant", multiple=True, metavar="NAME", help="Put a wrong protocol in, by name.")
 @click.option("--key", multiple=True, help="Show every exchange about this id.")
 def replay(
-    source: str, *, seed: int | None, engine_name: str, plant: tuple[str, ...],
+    source: str, *, seed: int, engine_name: str, plant: tuple[str, ...],
     key: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Play a token, the run of a trace, or a scenario again, and tell it as a timeline.
@@ -56,7 +69,7 @@ def replay(
         raise SystemExit(1)
 
 
-def read_run(source: str, *, seed: int | None, engine_name: str, plants: tuple[str, ...]) -> Run:
+def read_run(source: str, *, seed: int, engine_name: str, plants: tuple[str, ...]) -> Run:
     """Read what is to be played. Raises TokenError, ScenarioError or DocumentError."""
     if is_token(source):
         return parse_token(source)
@@ -69,7 +82,7 @@ def read_run(source: str, *, seed: int | None, engine_name: str, plants: tuple[s
         return _of_trace(path, first, plants)
     scenario = find_scenario(source)
     return Run(
-        scenario=Schedule.of(scenario.document).document, seed=seed or 0, engine=engine_name,
+        scenario=Schedule.of(scenario.document).document, seed=seed, engine=engine_name,
         plants=plants or scenario.plants,
     )  # fmt: skip
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import (
     FAIL,
+    finish,
     jobs_for,
     option_engine,
     options_play,
@@ -25,14 +25,19 @@ from .command import (
     said_plainly,
     say_if_interrupted,
     status_of,
-    termination_is_interrupt,
 )
+
+if TYPE_CHECKING:
+    from fractal_lba_server.drill.scenario import Scenario
+
+    from .remedies import Proposal
+    from .runner import Runner
 
 
 @click.command()
 @click.argument("scenario")
-@option_engine
-@options_play
+@option_engine()
+@options_play("the scenario's; else 100 for plan, 60 for exact, 1 for live")
 @click.option("--what-if", "changes", multiple=True, metavar="PATH=VALUE",
               help="Compare with this change, run by run; may be given again.")  # fmt: skip
 @click.option("--no-what-ifs", is_flag=True, help="Play the scenario alone.")
@@ -50,6 +55,7 @@ def run(scenario: str, engine: str, runs: int | None, **given: Any) -> None:
     Exit status: 0 every promise holds, 1 one fails or there is not enough
     evidence, 2 wrong usage or a faulty scenario, 130 interrupted.
     """  # noqa: D301 - click reads the mark before a paragraph that it must not wrap
+    from .report.terminal import summary
     from .scenarios import find_scenario
 
     if given["traces"] and given["out"] is None:
@@ -60,77 +66,84 @@ def run(scenario: str, engine: str, runs: int | None, **given: Any) -> None:
         loaded = find_scenario(scenario, short=given["short"], control=given["control"])
         count = runs_of(loaded, engine, runs)
         require_canary()
-        results = _results(loaded, engine, count, given)
-        _tell(results, given)
+        results, broken = _results(loaded, engine, count, given)
+        finish(results, given, summary)
     say_if_interrupted(results, given["out"])
-    sys.exit(FAIL if given.get("broken") else status_of(results))
+    if broken:
+        click.echo(f"flk-sim run: {broken}", err=True)
+    sys.exit(FAIL if broken else status_of(results))
 
 
-def _results(scenario: Any, engine: str, runs: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Play, and assemble what was finished; an interrupt makes it incomplete."""
+def _results(
+    scenario: Scenario, engine: str, runs: int, given: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Play, and assemble what was finished; also say why the work could not go on, if so."""
     from .cost import cost
-    from .executors import ExecutorError, executor
     from .playing import job_of
     from .results import assemble
-    from .runner import Runner, Work
+    from .runner import Work
+    from .session import played
 
     out: Path | None = given["out"]
     job = job_of(scenario, engine, traces=out if given["traces"] else None)
-    candidates = _asked(scenario, given)
     seeds = range(given["seed"], given["seed"] + runs)
-    jobs = jobs_for(engine, given["jobs"], runs)
     extras: dict[str, Any] = {"cost": cost(scenario.document)}
-    complete = False
-    with ExitStack() as stack:
-        tell = stack.enter_context(_shown(scenario.name, given))
-        journal = stack.enter_context(_journal(out, scenario)) if out is not None else None
-        where = executor(
-            given["where"], jobs=jobs, scheduler=given["scheduler"], preload=(job.module,)
-        )
-        runner = Runner(where, journal=journal, tell=tell)
-        try:
-            with termination_is_interrupt(), where:
-                runner.play([Work(job, seeds)])
-                if engine != "live" and not given["no_what_ifs"] and not given["control"]:
-                    _compare(runner, scenario, engine, runs, candidates, given["seed"], extras)
-                complete = True
-        except KeyboardInterrupt:
-            # Not an error: what is finished is kept, and marked as a part.
-            pass
-        except ExecutorError as error:
-            click.echo(f"flk-sim run: {error}", err=True)
-            given["broken"] = True
-        outcomes = runner.outcomes(job, seeds)
-    return assemble(
-        scenario, outcomes, engine=engine, seed=given["seed"], runs=runs,
-        command=_command(scenario, engine, runs, given), complete=complete, extras=extras,
+    extras["untried"] = _untried(scenario, engine, runs, given)
+    candidates = _asked(scenario, given, extras["untried"])
+
+    def work(runner: Runner) -> None:
+        runner.play([Work(job, seeds)])
+        if extras["untried"] is None:
+            _compare(runner, scenario, engine, runs, candidates, given["seed"], extras)
+
+    ended = played(scenario, job, given, jobs=jobs_for(engine, given["jobs"], runs), work=work)
+    results = assemble(
+        scenario, ended.runner.outcomes(job, seeds), engine=engine, seed=given["seed"], runs=runs,
+        command=_command(scenario, engine, runs, given), complete=ended.complete, extras=extras,
     )  # fmt: skip
+    return results, ended.broken
+
+
+def _untried(scenario: Scenario, engine: str, runs: int, given: dict[str, Any]) -> str | None:
+    """Say why no change is played; None if changes are."""
+    from .whatif import RUNS_MIN, runs_for
+
+    if given["no_what_ifs"]:
+        return "the command was given --no-what-ifs"
+    if given["control"]:
+        return "this is the negative control"
+    if engine == "live":
+        return "a drill with real processes is played once"
+    if runs < RUNS_MIN:
+        return f"a comparison needs {RUNS_MIN} runs"
+    return None if runs_for(scenario, runs) else "the scenario is too long to play it so often"
 
 
 def _compare(
-    runner: Any, scenario: Any, engine: str, runs: int, candidates: list[Any], seed: int,
-    extras: dict[str, Any],
+    runner: Runner, scenario: Scenario, engine: str, runs: int, candidates: list[Proposal],
+    seed: int, extras: dict[str, Any],
 ) -> None:  # fmt: skip
     """Ask what would help, with fewer runs; each answer is kept as soon as it is there."""
+    from .smallest import Search
     from .whatif import WhatIf, runs_for, searches_for
 
-    pairs = runs_for(scenario, runs)
-    if not pairs:
-        return
-    asking = WhatIf(runner, scenario, engine, seed=seed, runs=pairs)
+    asking = WhatIf(runner, scenario, engine, seed=seed, runs=runs_for(scenario, runs))
     if candidates:
         extras["what_ifs"] = asking.rows(candidates)
     extras["remediations"] = asking.remediations()
     extras["tornado"] = asking.tornado()
-    judged = WhatIf(runner, scenario, engine, seed=seed, runs=searches_for(scenario, runs))
-    extras["smallest"] = judged.smallest()
+    search = Search(runner, scenario, engine, seed=seed, runs=searches_for(scenario, runs))
+    search.judge(extras["remediations"])
+    extras["smallest"] = search.smallest()
 
 
-def _asked(scenario: Any, given: dict[str, Any]) -> list[Any]:
-    """Read --what-if; each is one candidate."""
+def _asked(scenario: Scenario, given: dict[str, Any], untried: str | None) -> list[Proposal]:
+    """Read --what-if; each value is one candidate."""
     from .asked import asked
     from .whatif import asked_for
 
+    if given["changes"] and untried is not None:
+        refuse(f"--what-if cannot be answered: {untried}")
     found = []
     for text in given["changes"]:
         path, values = asked(scenario, text)
@@ -138,22 +151,7 @@ def _asked(scenario: Any, given: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _journal(out: Path, scenario: Any) -> Any:
-    from .journal import Journal
-
-    journal = Journal(out, scenario)
-    if journal.outdated:
-        click.echo(f"{out}: runs of other versions are played again", err=True)
-    return journal
-
-
-def _shown(name: str, given: dict[str, Any]) -> Any:
-    from .progress import shown
-
-    return shown(name, quiet=given["quiet"])
-
-
-def _command(scenario: Any, engine: str, runs: int, given: dict[str, Any]) -> str:
+def _command(scenario: Scenario, engine: str, runs: int, given: dict[str, Any]) -> str:
     """Write the command that gives these results again: what changes no byte is left out."""
     words = ["flk-sim", "run", scenario.source, "--engine", engine, "-n", str(runs)]
     words += ["--seed", str(given["seed"])]
@@ -162,17 +160,3 @@ def _command(scenario: Any, engine: str, runs: int, given: dict[str, Any]) -> st
     for text in given["changes"]:
         words += ["--what-if", text]
     return shlex.join(words)
-
-
-def _tell(results: dict[str, Any], given: dict[str, Any]) -> None:
-    from .report.terminal import summary
-    from .results import text_of, write
-
-    if given["out"] is not None:
-        written = write(given["out"], results)
-    if given["as_json"]:
-        click.echo(text_of(results), nl=False)
-        return
-    summary(results)
-    if given["out"] is not None:
-        click.echo(f"report: {written[1]}")

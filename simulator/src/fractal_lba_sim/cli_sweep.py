@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import ExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,15 +16,19 @@ from .command import (
     FAIL,
     HOLD,
     INTERRUPTED,
+    finish,
     jobs_for,
     option_engine,
     options_play,
-    refuse,
     require_canary,
     said_plainly,
     say_if_interrupted,
-    termination_is_interrupt,
 )
+
+if TYPE_CHECKING:
+    from fractal_lba_server.drill.scenario import Scenario
+
+    from .runner import Runner
 
 RUNS: Final = 60
 """Runs of each point: enough for a p95 and for a promise to hold."""
@@ -35,8 +38,8 @@ RUNS: Final = 60
 @click.argument("scenario")
 @click.option("--set", "settings", multiple=True, required=True, metavar="PATH=V1,V2,...",
               help="A setting and its values with their units; may be given again.")  # fmt: skip
-@option_engine
-@options_play
+@option_engine(without=("live",))
+@options_play(f"{RUNS} for each point")
 def sweep(scenario: str, engine: str, runs: int | None, **given: Any) -> None:
     """Play a SCENARIO with every combination of settings.
 
@@ -52,66 +55,55 @@ def sweep(scenario: str, engine: str, runs: int | None, **given: Any) -> None:
     """  # noqa: D301 - click reads the mark before a paragraph that it must not wrap
     from .scenarios import find_scenario
 
-    if engine == "live":
-        refuse("a sweep plays too many runs for --engine live")
     with said_plainly():
         loaded = find_scenario(scenario)
         require_canary()
-        results = _results(loaded, engine, runs or RUNS, given)
-        _tell(results, given)
+        results, broken = _results(loaded, engine, runs or RUNS, given)
+        finish(results, given, _print_table)
     say_if_interrupted(results, given["out"])
-    found = results["sweep"]["points"]
+    if broken:
+        click.echo(f"flk-sim sweep: {broken}", err=True)
     if not results["run"]["complete"]:
-        sys.exit(FAIL if given.get("broken") else INTERRUPTED)
-    sys.exit(HOLD if any(not point["fails"] for point in found) else FAIL)
+        sys.exit(FAIL if broken else INTERRUPTED)
+    held = any(point["holds"] for point in results["sweep"]["points"])
+    sys.exit(HOLD if held else FAIL)
 
 
-def _results(scenario: Any, engine: str, runs: int, given: dict[str, Any]) -> dict[str, Any]:
+def _results(
+    scenario: Scenario, engine: str, runs: int, given: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Play, and assemble what was finished; also say why the work could not go on, if so."""
     from .asked import asked
     from .cost import cost
-    from .executors import ExecutorError, executor
-    from .journal import Journal
     from .playing import job_of
-    from .progress import shown
     from .results import assemble
-    from .runner import Runner, Work
+    from .runner import Work
+    from .session import played
     from .sweep import play, points, table
 
     settings = [asked(scenario, text) for text in given["settings"]]
     found = points(scenario, settings, engine)
     base = job_of(scenario, engine)
     seeds = range(given["seed"], given["seed"] + runs)
+
+    def work(runner: Runner) -> None:
+        runner.play([Work(base, seeds)])
+        play(runner, found, seeds)
+
     jobs = jobs_for(engine, given["jobs"], runs * len(found))
-    complete = False
-    with ExitStack() as stack:
-        tell = stack.enter_context(shown(scenario.name, quiet=given["quiet"]))
-        out = given["out"]
-        journal = stack.enter_context(Journal(out, scenario)) if out is not None else None
-        where = executor(
-            given["where"], jobs=jobs, scheduler=given["scheduler"], preload=(base.module,)
-        )
-        runner = Runner(where, journal=journal, tell=tell)
-        try:
-            with termination_is_interrupt(), where:
-                runner.play([Work(base, seeds)])
-                play(runner, found, seeds)
-                complete = True
-        except KeyboardInterrupt:
-            # Not an error: what is finished is kept, and marked as a part.
-            pass
-        except ExecutorError as error:
-            click.echo(f"flk-sim sweep: {error}", err=True)
-            given["broken"] = True
-        promises = list(scenario.part("promises"))
-        extras = {
-            "sweep": table(runner, found, seeds, promises=_judged(promises)),
-            "cost": cost(scenario.document),
-        }
-        outcomes = runner.outcomes(base, seeds)
-    return assemble(
-        scenario, outcomes, engine=engine, seed=given["seed"], runs=runs,
-        command=_command(scenario, engine, runs, given), complete=complete, extras=extras,
+    ended = played(scenario, base, given, jobs=jobs, work=work)
+    judged = _judged(list(scenario.part("promises")))
+    extras = {
+        "sweep": table(ended.runner, found, seeds, promises=judged),
+        "cost": cost(scenario.document),
+        "untried": "a sweep compares settings with each other",
+    }
+    results = assemble(
+        scenario, ended.runner.outcomes(base, seeds), engine=engine, seed=given["seed"],
+        runs=runs, command=_command(scenario, engine, runs, given), complete=ended.complete,
+        extras=extras,
     )  # fmt: skip
+    return results, ended.broken
 
 
 def _judged(promises: list[str]) -> list[str]:
@@ -129,25 +121,12 @@ def _command(scenario: Any, engine: str, runs: int, given: dict[str, Any]) -> st
     return shlex.join(words)
 
 
-def _tell(results: dict[str, Any], given: dict[str, Any]) -> None:
-    from .results import text_of, write
-
-    if given["out"] is not None:
-        written = write(given["out"], results)
-    if given["as_json"]:
-        click.echo(text_of(results), nl=False)
-        return
-    _print_table(results)
-    if given["out"] is not None:
-        click.echo(f"report: {written[1]}")
-
-
 def _print_table(results: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from .cost import CURRENCY
     from .edits import shown
+    from .report.terminal import plain_console
     from .whatif import spoken
 
     sweep = results["sweep"]
@@ -167,9 +146,9 @@ def _print_table(results: dict[str, Any]) -> None:
             _seconds(point["rto_p95_s"], run["runs"]), _seconds(point["rpo_p95_s"], run["runs"]),
             "not declared" if cost is None else f"{cost:,.0f}",
             ", ".join(name[:3].upper() for name in point["front"]),
-            ", ".join(point["fails"]) or "nothing",
+            ", ".join(point["fails"]) or ("nothing" if point["holds"] else "too few runs"),
         )  # fmt: skip
-    console = Console()
+    console = plain_console()
     console.print(
         f"{results['scenario']['name']}: {len(sweep['points'])} of {sweep['wanted']} points, "
         f"{run['runs']} runs each, seeds from {run['seed']}"

@@ -123,8 +123,10 @@ def read_side(path: Path) -> Side:
         return _of_traces(str(path), [path])
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CompareError(f"{path}: {error}") from None
+    except OSError as error:
+        raise CompareError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise CompareError(f"{path}: neither a trace nor results, which are JSON") from None
     faults = schema_faults("results", found)
     if faults:
         raise CompareError(

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fractal_lba_server.core.faults import DocumentError, Fault, pointer_of
+from fractal_lba_server.core.faults import DocumentError, pointer_of
 from fractal_lba_server.drill.scenario import Scenario, ScenarioError, name_faults
 from fractal_lba_server.schema_faults import schema_faults
 
@@ -153,8 +153,3 @@ def _shown_mapping(value: Mapping[str, Any]) -> str:
         )
         parts.append(f"{form} {inner}")
     return ", ".join(parts)
-
-
-def fault_at(document: Mapping[str, Any], path: str, problem: str, fix: str) -> DocumentError:
-    """Build the error that places one fault at a path."""
-    return DocumentError([Fault(pointer(document, path), problem, fix)])

@@ -23,9 +23,6 @@ from .versions import all_versions
 QUEUED_PER_JOB: Final = 2
 """Chunks handed out before they can start: enough that no worker waits, few enough to stop."""
 
-JOBS_MAX: Final = 256
-"""More workers than this belong on a cluster."""
-
 CONNECT_S: Final = 10
 """How long a scheduler may take to answer."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from fractal_lba_server.core.faults import DocumentError
 from fractal_lba_server.drill.scenario import Scenario, ScenarioError
@@ -20,9 +20,6 @@ from fractal_lba_server.judge.check import check
 from fractal_lba_server.judge.summary import outcome
 
 from .engine import ENGINES, Event
-
-SIMULATED: Final = ("plan", "exact")
-"""Engines whose trace follows from the seed; the live one measures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ LINE_EVERY_S: Final = 10.0
 def shown(title: str, *, quiet: bool = False) -> Iterator[Tell]:
     """Give the function to which the runner tells how far it is."""
     if quiet:
-        yield lambda done, of: None
+        yield lambda done, of, what: None
     elif sys.stderr.isatty():
         yield from _bar(title)
     else:
@@ -46,16 +46,22 @@ def _bar(title: str) -> Iterator[Tell]:
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)
-        yield lambda done, of: progress.update(task, completed=done, total=of)
+        yield lambda done, of, what: progress.update(
+            task, completed=done, total=of, description=_named(title, what)
+        )
 
 
 def _lines(title: str) -> Iterator[Tell]:
     said_s = time.monotonic()
 
-    def tell(done: int, of: int) -> None:
+    def tell(done: int, of: int, what: str) -> None:
         nonlocal said_s
         if time.monotonic() - said_s >= LINE_EVERY_S:
             said_s = time.monotonic()
-            click.echo(f"{title}: {done} of {of} runs", err=True)
+            click.echo(f"{_named(title, what)}: {done} of {of} runs", err=True)
 
     yield tell
+
+
+def _named(title: str, what: str) -> str:
+    return f"{title}, {what}" if what else title

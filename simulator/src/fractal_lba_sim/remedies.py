@@ -262,6 +262,15 @@ CANDIDATES: Final = (
 )  # fmt: skip
 
 
+RARE: Final = ("absent_", "stale_step_", "ignore_ttl_")
+"""Beginnings of members that act in few incidents: a few pairs say nothing of them."""
+
+
+def acts_rarely(changes: Changes) -> bool:
+    """Say whether a change touches what only few incidents meet."""
+    return any(path.rpartition(".")[2].startswith(RARE) for path in changes)
+
+
 # --- settings that may be off
 
 UNCERTAIN: Final = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,6 @@ from fractal_lba_server.drill.scenario import Scenario
 from fractal_lba_server.judge.parts import CLASSES
 from fractal_lba_server.judge.recovery import PHASES, zero_bound
 
-from . import __version__
 from .results_evidence import evidence
 from .results_recovery import (
     Document,
@@ -30,6 +28,7 @@ from .results_recovery import (
 )
 from .results_verdicts import control_verdict, invalid_runs, verdicts_over
 from .stats import Sample, share_of
+from .versions import versions_of_results
 
 Outcome = Mapping[str, Any]
 
@@ -38,10 +37,9 @@ DIGITS: Final = 12
 """Significant digits of a number: enough for nanoseconds in a day, too few for the last bits, in
 which two processors may differ."""
 
-PACKAGES: Final = ("fractal-lba-server", "matplotlib", "numpy", "simpy")
-"""What, besides this package, decides the bytes of a run and its report."""
-
-EXTRAS: Final = ("what_ifs", "remediations", "smallest", "tornado", "sweep", "cost")
+EXTRAS: Final = (
+    "what_ifs", "remediations", "smallest", "tornado", "untried", "sweep", "cost",
+)  # fmt: skip
 COUNTED_APART: Final = frozenset({"lost", "recovered_late", "recovered_by_client"})
 """Names in the table of anomalies of which no zero needs a bound of its own."""
 
@@ -85,7 +83,7 @@ def assemble(
             "judged": len(judged),
             "complete": complete,
             "command": command,
-            "versions": versions(),
+            "versions": versions_of_results(),
             "outcomes_sha256": _digest(ordered),
         },
         "scope": _scope(ordered, judged),
@@ -105,17 +103,6 @@ def assemble(
     found["evidence"] = evidence(found)
     normal: Document = _normal(found)
     return normal
-
-
-def versions() -> dict[str, str]:
-    """Give the versions that decide what a run computes."""
-    found = {"fractal-lba-sim": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout
-            found[package] = __version__ if package.startswith("fractal-lba") else "unknown"
-    return found
 
 
 def _digest(outcomes: Sequence[Outcome]) -> str:
@@ -184,6 +171,7 @@ def _covered(outcomes: Sequence[Outcome]) -> Document:
                     "kind": one["kind"],
                     "incidents": 0,
                     "phases": dict.fromkeys(PHASES, 0),
+                    "later": dict.fromkeys(PHASES, 0),
                     "classes": dict.fromkeys(CLASSES, 0),
                     "not_recovered": 0,
                 },
@@ -193,6 +181,8 @@ def _covered(outcomes: Sequence[Outcome]) -> Document:
             row["not_recovered"] += one["rto_s"] is None
             for name in phases:
                 row["phases"][name] += 1
+            for name in one["later"]:
+                row["later"][name] += 1
             for name in classes:
                 row["classes"][name] += 1
             states.add((one["kind"], tuple(phases), tuple(classes), one["rto_s"] is None))
@@ -266,12 +256,13 @@ def _not_judged(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def _bounds(outcomes: Sequence[Outcome]) -> list[Document]:
     """Give what each zero is worth; nothing that did not happen is printed as impossible."""
     incidents = [one for outcome in outcomes for one in outcome["incidents"]]
-    acked = sum(row["acked"] for one in outcomes for row in one["accounts"].values())
+    in_flight = sum(one["in_flight"] for one in outcomes)
     lost = sum(row["lost"] for one in outcomes for row in one["accounts"].values())
     rows = []
     if incidents and not lost:
         rows.append(("acknowledged records gone for good", len(incidents), "incident"))
-        rows.append(("acknowledged records gone for good", acked, "record"))
+        if in_flight:
+            rows.append(("acknowledged records gone for good", in_flight, "record in flight"))
     if incidents and all(one["rto_s"] is not None for one in incidents):
         rows.append(("incidents without recovery", len(incidents), "incident"))
     rows += [

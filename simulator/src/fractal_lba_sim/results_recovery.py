@@ -25,6 +25,9 @@ SHARES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.99
 VALUES_MAX: Final = 100_000
 """Values of one distribution that results keep, for whoever compares them later."""
 
+WORST_MAX: Final = 10
+"""Incidents of a fault that are named one by one, the worst first."""
+
 PHASE_TOLERANCE_S: Final = 1e-6
 BAND: Final = (0.05, 0.95)
 """The percentiles between which a phase ends in nine of ten recoveries."""
@@ -67,8 +70,6 @@ def sample_of(found: Mapping[str, Any]) -> Sample | None:
 
 def watched_s(incident: Incident, outcome: Mapping[str, Any], document: Document) -> float:
     """Give for how long an incident was seen not to be over."""
-    if "watched_s" in incident:
-        return float(incident["watched_s"])
     load = document["load"]
     end_s = load.get("warmup_s", 0) + load["duration_s"]
     begun_s = incident["disrupted_s"]
@@ -82,7 +83,8 @@ def incident_groups(document: Document, outcomes: Sequence[Mapping[str, Any]]) -
     """Measure each fault of the scenario over all runs and repeats, in the scenario's order."""
     found: dict[str, list[tuple[Incident, float]]] = {}
     for outcome in outcomes:
-        for one in outcome["incidents"]:
+        for incident in outcome["incidents"]:
+            one = {"seed": outcome["seed"], **incident}
             group = found.setdefault(one["id"].partition("#")[0], [])
             group.append((one, watched_s(one, outcome, document)))
     planned = {fault["id"]: fault for fault in document.get("faults", ())}
@@ -125,7 +127,30 @@ def _group(id: str, rows: Sequence[tuple[Incident, float]], per_year: float | No
         "rpo_bytes": distribution(Sample.of([row["bytes"] for row in lost])),
         "phases": _phases(incidents),
         "later": _later(incidents),
+        "outlasted": sum(_outlasted(one) for one in incidents),
+        "worst": [_row(one) for one in sorted(incidents, key=_worst_first)[:WORST_MAX]],
     }
+
+
+def _outlasted(one: Incident) -> bool:
+    """Say whether clients were hurt until the fault itself was over, and not a moment less."""
+    if not one["rto_s"] or one["healed_s"] is None:
+        return False
+    return bool(one["rto_s"] >= one["healed_s"] - one["disrupted_s"])
+
+
+def _worst_first(one: Incident) -> tuple[float, float, int]:
+    rto_s = math.inf if one["rto_s"] is None else one["rto_s"]
+    return -rto_s, -(one["lost"]["rpo_s"] or 0.0), one["seed"]
+
+
+def _row(one: Incident) -> Document:
+    """Write one incident for who wants to see it again."""
+    return {
+        "seed": one["seed"], "id": one["id"],
+        **{name: one[name] for name in ("rto_s", "declared_s", "phases")},
+        **{name: one["lost"][name] for name in ("rpo_s", "records")},
+    }  # fmt: skip
 
 
 def _phases(incidents: Sequence[Incident]) -> Document | None:
@@ -142,11 +167,11 @@ def _phases(incidents: Sequence[Incident]) -> Document | None:
             {
                 "phase": name,
                 "mean_s": fmean(took),
-                "p50_s": percentile(took, 0.5),
-                "p95_s": percentile(took, 0.95),
+                "p50_s": _percentile(took, 0.5),
+                "p95_s": _percentile(took, 0.95),
                 "end_mean_s": fmean(ends),
-                "end_p5_s": percentile(ends, BAND[0]),
-                "end_p95_s": percentile(ends, BAND[1]),
+                "end_p5_s": _percentile(ends, BAND[0]),
+                "end_p95_s": _percentile(ends, BAND[1]),
             }
         )
     return {
@@ -164,9 +189,20 @@ def _later(incidents: Sequence[Incident]) -> Document:
         for name, at in one["later"].items():
             found.setdefault(name, []).append(at)
     return {
-        name: {"n": len(at), "p50_s": percentile(at, 0.5), "p95_s": percentile(at, 0.95)}
-        for name, at in sorted(found.items())
+        name: {
+            "n": len(found[name]),
+            "p50_s": _percentile(found[name], 0.5),
+            "p95_s": _percentile(found[name], 0.95),
+        }
+        for name in PHASES
+        if name in found
     }
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """Give a percentile; None if there are too few values for it."""
+    enough = len(values) >= percentile_needs(max(share, 1 - share))
+    return percentile(values, share) if enough else None
 
 
 def availability(outcomes: Sequence[Mapping[str, Any]]) -> Document:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from fractal_lba_server.judge.check import FAILS, HOLDS, UNPROVEN
 from fractal_lba_server.judge.recovery import zero_bound
 
-from .report.numbers import figure
+from .report.numbers import counted, figure
 from .stats import share_of
 
 Document = dict[str, Any]
@@ -90,12 +90,17 @@ def invalid_runs(outcomes: Sequence[Outcome]) -> Document:
     return {"count": len(found), "shown": found[:INVALID_SHOWN]}
 
 
+def runs_needed(promises: Mapping[str, Any]) -> int:
+    """Give how many judged runs a promise must hold in before it holds."""
+    return int(promises.get("evidence", {}).get("runs", RUNS_NEEDED))
+
+
 def verdicts_over(promises: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[Document]:
     """Judge every promise over runs; `outcomes` are all of them, valid or not."""
     judged = [outcome for outcome in outcomes if outcome["valid"]]
     invalid = len(outcomes) - len(judged)
     too_many = invalid > INVALID_SHARE_MAX * len(outcomes)
-    needed = int(promises.get("evidence", {}).get("runs", RUNS_NEEDED))
+    needed = runs_needed(promises)
     by_name: dict[str, list[tuple[int, str, str]]] = {}
     for outcome in judged:
         for verdict in outcome["verdicts"]:
@@ -125,19 +130,19 @@ def _verdict(
     seed, said = next(((s, said) for s, state, said in rows if state == telling), (None, ""))
     decided = held + failed
     if failed:
-        state, why = FAILS, f"failed in {figure(failed)} of {figure(decided)} judged runs"
+        state, why = FAILS, f"failed in {figure(failed)} of {counted(decided, 'judged run')}"
     elif unproven:
-        state, why = UNPROVEN, f"{figure(unproven)} of {figure(runs)} runs could not tell"
+        state, why = UNPROVEN, f"{figure(unproven)} of {counted(runs, 'run')} could not tell"
     elif runs < needed:
         state = UNPROVEN
         why = (
-            f"held in all {figure(runs)} runs, which leaves a failure rate of up to "
+            f"held in {_all(runs)}, which leaves a failure rate of up to "
             f"{figure(zero_bound(runs), '%')}; {figure(needed)} runs are needed"
         )
     else:
         state = HOLDS
         why = (
-            f"held in all {figure(runs)} runs: it fails in fewer than "
+            f"held in {_all(runs)}: it fails in fewer than "
             f"{figure(zero_bound(runs), '%')} of them, with 95 % confidence"
         )
     return {
@@ -154,6 +159,10 @@ def _verdict(
         "seed": seed,
         "said": said,
     }
+
+
+def _all(runs: int) -> str:
+    return "the only run" if runs == 1 else f"all {figure(runs)} runs"
 
 
 def control_verdict(must_fail: Sequence[str], verdicts: Sequence[Document]) -> Document:

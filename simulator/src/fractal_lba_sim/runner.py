@@ -27,8 +27,8 @@ RUNS_MAX: Final = 1_000_000
 """Runs of one command."""
 
 Outcome = dict[str, Any]
-Tell = Callable[[int, int], None]
-"""Told how many runs are finished, and of how many."""
+Tell = Callable[[int, int, str], None]
+"""Told how many runs are finished, of how many, and what for."""
 
 
 class Work(NamedTuple):
@@ -38,7 +38,7 @@ class Work(NamedTuple):
     seeds: Sequence[int]
 
 
-def _silent(done: int, of: int) -> None:
+def _silent(done: int, of: int, what: str) -> None:
     """Tell nobody."""
 
 
@@ -56,8 +56,11 @@ class Runner:
         self.resumed = 0
         """Outcomes that were asked for and known from an earlier command."""
 
-    def play(self, work: Iterable[Work]) -> None:
-        """Play what is not known yet. A KeyboardInterrupt passes, and finished runs are kept."""
+    def play(self, work: Iterable[Work], what: str = "") -> None:
+        """Play what is not known yet; `what` says what for.
+
+        A KeyboardInterrupt passes, and finished runs are kept.
+        """
         missing: list[Work] = []
         asked = 0
         for one in work:
@@ -66,10 +69,10 @@ class Runner:
             asked += len(one.seeds)
         done = asked - sum(len(one.seeds) for one in missing)
         self.resumed += done
-        self._tell(done, asked)
+        self._tell(done, asked, what)
         for chunk, lines in self._executor.play(self._chunks(missing)):
             done += len(chunk.seeds)
-            self._tell(done, asked)
+            self._tell(done, asked, what)
             if isinstance(lines, Refusal):
                 self._refused[chunk.job.digest] = lines.said
                 continue

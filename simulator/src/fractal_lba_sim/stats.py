@@ -29,11 +29,6 @@ HALVINGS: Final = 200
 SERIES_TERMS: Final = 100
 """Terms of the series of Kolmogorov; the hundredth is below the smallest number."""
 
-RESAMPLES: Final = 1_000
-RESAMPLE_SEED: Final = 20_260_101
-RESAMPLE_VALUES_MAX: Final = 1_000_000
-"""Numbers drawn at a time while a percentile of pairs is resampled."""
-
 
 def beta_share(x: float, a: float, b: float) -> float:
     """Give the regularised incomplete beta function, by the continued fraction of Lentz."""
@@ -210,11 +205,6 @@ class Difference(NamedTuple):
     censored: int
     """Runs of either side that did not end; they count with the limit that was given."""
 
-    @property
-    def is_clear(self) -> bool:
-        """Say whether the interval leaves out zero."""
-        return (self.low is not None and self.low > 0) or (self.high is not None and self.high < 0)
-
 
 def _pairs(
     before: Sequence[float | None], after: Sequence[float | None], limit_s: float | None
@@ -242,45 +232,10 @@ def paired(
     return Difference(value, value - half, value + half, len(gaps), censored)
 
 
-def paired_percentile(
-    before: Sequence[float | None],
-    after: Sequence[float | None],
-    share: float,
-    *,
-    limit_s: float | None = None,
-) -> Difference:
-    """Give the difference of a percentile, its interval by resampling pairs with a fixed seed."""
-    import numpy as np  # noqa: PLC0415 - the other numbers of this file need no arrays
-
-    old, new, censored = _pairs(before, after, limit_s)
-    n = len(old)
-    if n < percentile_needs(share):
-        raise ValueError(f"p{share * 100:g} needs {percentile_needs(share)} pairs, got {n}")
-    value = percentile(new, share) - percentile(old, share)
-    chance = np.random.Generator(np.random.PCG64(RESAMPLE_SEED))
-    rank, columns = math.ceil(share * n) - 1, np.array([old, new])
-    found: list[float] = []
-    while len(found) < RESAMPLES:
-        rows = min(RESAMPLES - len(found), max(1, RESAMPLE_VALUES_MAX // n))
-        drawn = columns[:, chance.integers(0, n, size=(rows, n))]
-        drawn.partition(rank, axis=2)
-        found += (drawn[1, :, rank] - drawn[0, :, rank]).tolist()
-    tail = (1 - CONFIDENCE) / 2
-    low, high = percentile(found, tail), percentile(found, 1 - tail)
-    return Difference(value, min(low, value), max(high, value), n, censored)
-
-
 def distance(first: Sequence[float], second: Sequence[float]) -> float:
     """Give the statistic of Kolmogorov and Smirnov: how far two distributions are apart."""
     a, b = sorted(first), sorted(second)
     return max(abs(bisect_right(a, x) / len(a) - bisect_right(b, x) / len(b)) for x in (*a, *b))
-
-
-def distance_to(values: Sequence[float], cdf: Callable[[float], float]) -> float:
-    """Give the same statistic against a distribution that is known."""
-    n = len(values)
-    shares = [cdf(value) for value in sorted(values)]
-    return max(max((i + 1) / n - at, at - i / n) for i, at in enumerate(shares))
 
 
 def distance_chance(statistic: float, n: float) -> float:

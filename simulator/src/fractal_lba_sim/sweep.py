@@ -20,6 +20,7 @@ from .cost import total
 from .edits import edited, shown
 from .metrics import RPO, RTO, Metric, Outcome, state_over
 from .playing import Job, job_of
+from .results_verdicts import runs_needed
 from .runner import Runner, Work
 from .whatif import spoken
 
@@ -60,7 +61,7 @@ def points(scenario: Scenario, settings: Sequence[Asked], engine: str) -> list[P
 
 def play(runner: Runner, found: Sequence[Point], seeds: Sequence[int]) -> None:
     """Play every point with the same seeds."""
-    runner.play([Work(point.job, seeds) for point in found])
+    runner.play([Work(point.job, seeds) for point in found], "points of the sweep")
 
 
 def table(
@@ -83,6 +84,8 @@ def table(
 
 def _row(point: Point, outcomes: Sequence[Outcome], promises: Sequence[str]) -> dict[str, Any]:
     judged = [one for one in outcomes if one["valid"]]
+    fails = [name for name in promises if state_over(judged, name) != HOLDS]
+    needed = runs_needed(point.job.scenario.part("promises"))
     return {
         "label": point.label,
         "set": point.set,
@@ -94,7 +97,8 @@ def _row(point: Point, outcomes: Sequence[Outcome], promises: Sequence[str]) -> 
         "cost_per_month": total(point.job.scenario.document),
         "runs": len(outcomes),
         "invalid": len(outcomes) - len(judged),
-        "fails": [name for name in promises if state_over(judged, name) != HOLDS],
+        "fails": fails,
+        "holds": not fails and len(judged) >= needed,
         "front": [],
     }
 

@@ -6,8 +6,10 @@ tree is edited without a new version, so the code is named by its content as wel
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,10 @@ CODE: Final = ("fractal_lba_sim", "fractal_lba_server", "fractal_lba")
 """Packages on which an outcome depends."""
 
 
+DEPENDENCIES: Final = ("matplotlib", "numpy", "simpy")
+"""What else decides the bytes of a run and its report."""
+
+
 def package_versions() -> dict[str, str]:
     """Give the versions on which outcomes depend."""
     return {"fractal-lba-server": server, "fractal-lba-sim": simulator}
@@ -28,6 +34,17 @@ def package_versions() -> dict[str, str]:
 def all_versions() -> dict[str, str]:
     """Give the versions and the digest of the code, as a worker is asked for them."""
     return {**package_versions(), "code": code_digest()}
+
+
+def versions_of_results() -> dict[str, str]:
+    """Give everything that decides the bytes of results and their report."""
+    found = {**all_versions(), "python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for package in DEPENDENCIES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 @cache

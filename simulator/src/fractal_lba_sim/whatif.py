@@ -2,7 +2,7 @@
 
 The invariant of this file: every comparison is paired. Runs of equal seed meet the same chance,
 a run that is not valid on either side is left out of the pair, and a run that did not recover
-counts with the time that was watched, on both sides alike.
+counts with the length of the longest run, on both sides alike.
 """
 
 from __future__ import annotations
@@ -14,21 +14,13 @@ from typing import Any, Final, NamedTuple
 
 from fractal_lba_server.core.faults import DocumentError
 from fractal_lba_server.drill.scenario import Scenario, ScenarioError
-from fractal_lba_server.judge.check import FAILS, HOLDS
+from fractal_lba_server.judge.check import HOLDS
 
 from .cost import total
 from .edits import Changes, edited, shown, value_at
-from .metrics import (
-    Metric,
-    Outcome,
-    metric_of,
-    state_in,
-    state_over,
-    watched_s,
-    worst_promise,
-)
+from .metrics import Metric, Outcome, metric_of, state_over, worst_promise
 from .playing import Job, job_of
-from .remedies import Proposal, low_and_high, monotone, proposals, uncertain
+from .remedies import Proposal, acts_rarely, low_and_high, proposals, uncertain
 from .runner import Runner, Work
 from .stats import paired
 
@@ -41,23 +33,14 @@ RUNS_MIN: Final = 4
 SIMULATED_MAX_S: Final = 30 * 86_400
 """Simulated time that the what-ifs of one command may take; long scenarios get fewer pairs."""
 
-SMALLEST_PROMISES: Final = 4
-"""Failing promises for which the smallest change is looked for."""
+FIRST: Final = 8
+"""Pairs after which a change is left alone that has made next to no difference in any of them."""
 
-SEARCHED_MAX: Final = 8
-"""Runs that a search plays: the worst ones decide."""
-
-JUDGED_MAX: Final = 4
-"""Times that all runs judge what a search has found; after that it is given up."""
+NEXT_TO_NONE: Final = 0.001
+"""A difference of a pair below this share of the mean is next to none."""
 
 JUDGED_SHARE: Final = 10
 """How often all runs of a command fit into the simulated time of its what-ifs."""
-
-STEPS_MAX: Final = 24
-"""Halvings of a setting; by then two neighbours of three digits remain."""
-
-DIGITS: Final = 3
-"""Significant digits of a setting that was looked for: people set 208 s, not 208.31 s."""
 
 
 class Change(NamedTuple):
@@ -77,11 +60,21 @@ class Pairs:
 
     def means(self) -> tuple[float, float]:
         """Give both means; a run that did not recover counts with the limit."""
+        old, new = self._limited()
+        return fmean(old), fmean(new)
+
+    def differ(self) -> bool:
+        """Say whether some pair differs by more than next to nothing."""
+        old, new = self._limited()
+        least = NEXT_TO_NONE * fmean(old)
+        return any(abs(a - b) > least for a, b in zip(old, new, strict=True))
+
+    def _limited(self) -> tuple[list[float], list[float]]:
         old, new = (
             [self.limit_s if v is None else min(v, self.limit_s) for v in side]
             for side in (self.before, self.after)
         )
-        return fmean(old), fmean(new)
+        return old, new
 
 
 class WhatIf:
@@ -96,6 +89,8 @@ class WhatIf:
         self.seeds = range(seed, seed + runs)
         self._base = job_of(scenario, engine)
         self._cost = total(scenario.document)
+        self._idle: set[str] = set()
+        """Digests of changes that got the first pairs alone."""
 
     def base(self) -> list[Outcome]:
         """Give the runs that everything is compared with."""
@@ -106,7 +101,8 @@ class WhatIf:
 
     def remediations(self) -> list[dict[str, Any]]:
         """Give every candidate that helps the promise which fails most, the best first."""
-        rows = [row for row in self.rows(proposals(self._scenario.document)) if _helps(row)]
+        found = self.rows(proposals(self._scenario.document))
+        rows = [row for row in found if _helps(row)]
         return sorted(rows, key=lambda row: float(row["difference"]["value"]))
 
     def rows(self, candidates: Sequence[Proposal]) -> list[dict[str, Any]]:
@@ -114,8 +110,8 @@ class WhatIf:
         base = self.base()
         promise = worst_promise(base, self._scenario.part("promises"))
         metric = metric_of(promise)
-        changes = list(self._playable(candidates))
-        self._runner.play([Work(change.job, self.seeds) for change in changes])
+        changes = list(playable(self._scenario, self._engine, candidates))
+        self._play(changes, metric, base, "what would help")
         rows: list[dict[str, Any]] = []
         for change in changes:
             after = self._outcomes(change.job)
@@ -148,19 +144,25 @@ class WhatIf:
             "cost_per_month": None if cost is None or self._cost is None else cost - self._cost,
         }
 
-    def _playable(self, candidates: Sequence[Proposal]) -> Iterator[Change]:
-        """Leave out what is no valid scenario: a candidate is an idea, not a setting."""
-        for proposal in candidates:
-            try:
-                scenario = edited(self._scenario, proposal.set)
-            except (DocumentError, ScenarioError):
-                continue
-            yield Change(proposal, job_of(scenario, self._engine))
+    def _play(
+        self, changes: Sequence[Change], metric: Metric, base: list[Outcome], what: str
+    ) -> None:
+        """Play each change with every seed, unless the first ones show next to no difference."""
+        self._idle |= {one.job.digest for one in changes if not acts_rarely(one.proposal.set)}
+        self._runner.play([Work(one.job, self._seeds_of(one.job)) for one in changes], what)
+        for one in changes:
+            found = pairs(metric, base, self._outcomes(one.job) or ())
+            if found is not None and found.differ():
+                self._idle.discard(one.job.digest)
+        self._runner.play([Work(one.job, self._seeds_of(one.job)) for one in changes], what)
+
+    def _seeds_of(self, job: Job) -> range:
+        return self.seeds[:FIRST] if job.digest in self._idle else self.seeds
 
     def _outcomes(self, job: Job) -> list[Outcome] | None:
         """Give the runs of a changed scenario; None if the engine does not play it."""
         try:
-            return list(self._runner.outcomes(job, self.seeds))
+            return list(self._runner.outcomes(job, self._seeds_of(job)))
         except ScenarioError:
             return None
 
@@ -175,8 +177,9 @@ class WhatIf:
         for path in paths or uncertain(document):
             for value in low_and_high(path, value_at(document, path)):
                 proposal = Proposal(path, shown(path, value), {path: value})
-                sides.append(next(self._playable([proposal]), None))
-        self._runner.play([Work(side.job, self.seeds) for side in sides if side is not None])
+                sides.append(next(playable(self._scenario, self._engine, [proposal]), None))
+        known = [side for side in sides if side is not None]
+        self._play(known, metric, base, "what the result hangs on")
         rows: list[dict[str, Any]] = []
         for low, high in zip(sides[::2], sides[1::2], strict=True):
             rows += self._swing(low, high, metric, base)
@@ -193,105 +196,25 @@ class WhatIf:
                 return
             path = side.proposal.name
             row["base"], value = found.means()
-            row[name] = {"set": side.proposal.change, "value": value}
+            gap = paired(found.before, found.after, limit_s=found.limit_s)
+            row[name] = {
+                "set": side.proposal.change,
+                "value": value,
+                "difference": {"value": gap.value, "low": gap.low, "high": gap.high},
+                "n": gap.n,
+            }
             row |= {"name": spoken(path), "path": path}
         yield row
 
-    # --- the smallest change
 
-    def smallest(self) -> list[dict[str, Any]]:
-        """Find, for each promise that fails, which settings alone would make it hold."""
-        base = self.base()
-        promised = self._scenario.part("promises")
-        failing = [name for name in promised if state_over(base, name) == FAILS]
-        rows: list[dict[str, Any]] = []
-        for promise in failing[:SMALLEST_PROMISES]:
-            metric = metric_of(promise)
-            hurt = [one for one in base if one["valid"] and state_in(one, promise) == FAILS]
-            worst = sorted(hurt, key=lambda one: _badness(metric, one), reverse=True)
-            seeds = [int(one["seed"]) for one in worst[:SEARCHED_MAX]]
-            for path, now, best in monotone(self._scenario.document):
-                found = self._bisected(promise, path, now, best, seeds)
-                if found is not None:
-                    rows.append(self._smallest_row(promise, path, now, found))
-        return rows
-
-    def _bisected(
-        self, promise: str, path: str, now: float, best: float, seeds: Sequence[int]
-    ) -> float | None:
-        """Give the value next to the present one with which a promise holds in all runs.
-
-        The search plays the worst runs alone; all runs then judge what it has found, and those
-        that fail join the search.
-        """
-        searched = list(seeds)
-        judges = [int(one["seed"]) for one in self.base() if one["valid"]]
-        bad = now
-        for _ in range(JUDGED_MAX):
-            if self._failing(promise, path, best, searched):
-                return None
-            good = best
-            for _ in range(STEPS_MAX):
-                middle = _between(good, bad)
-                if middle is None:
-                    break
-                if self._failing(promise, path, middle, searched):
-                    bad = middle
-                else:
-                    good = middle
-            failing = self._failing(promise, path, good, judges)
-            if not failing:
-                return good
-            if good == best:
-                return None
-            bad = good
-            searched += failing[:SEARCHED_MAX]
-        return None
-
-    def _failing(self, promise: str, path: str, value: float, seeds: Sequence[int]) -> list[int]:
-        """Give the seeds with which a promise does not hold; all, if it cannot be played."""
-        asked = int(value) if float(value).is_integer() else value
-        change = next(self._playable([Proposal(path, "", {path: asked})]), None)
-        if change is None:
-            return list(seeds)
-        self._runner.play([Work(change.job, seeds)])
+def playable(scenario: Scenario, engine: str, candidates: Sequence[Proposal]) -> Iterator[Change]:
+    """Leave out what is no valid scenario: a candidate is an idea, not a setting."""
+    for proposal in candidates:
         try:
-            outcomes = self._runner.outcomes(change.job, seeds)
-        except ScenarioError:
-            return list(seeds)
-        held = {one["seed"] for one in outcomes if one["valid"] and state_in(one, promise) == HOLDS}
-        return [seed for seed in seeds if seed not in held]
-
-    def _smallest_row(self, promise: str, path: str, now: float, value: float) -> dict[str, Any]:
-        promised = self._scenario.document["promises"][promise]
-        asked = promise if promised is True else f"{promise} = {promised}"
-        bound = ">=" if value > now else "<="
-        return {
-            "promise": promise,
-            "path": path,
-            "from": now,
-            "value": value,
-            "unit": shown(path, value).partition(" ")[2],
-            "runs": len(self.seeds),
-            "said": f"{asked} holds in all {len(self.seeds)} runs with {spoken(path)} {bound} "
-            f"{shown(path, value)} (now {shown(path, now)})",
-        }
-
-
-def _badness(metric: Metric, outcome: Outcome) -> float:
-    value = metric.of(outcome)
-    return float("inf") if value is None else value
-
-
-def _between(good: float, bad: float) -> float | None:
-    """Give a number of few digits strictly between two, on the good side of their middle."""
-    middle = (good + bad) / 2
-    if min(good, bad) > 0 and max(good, bad) > 8 * min(good, bad):
-        middle = (good * bad) ** 0.5
-    for near in (float(f"{middle:.{DIGITS}g}"), float(f"{middle:.{DIGITS - 1}g}")):
-        if min(good, bad) < near < max(good, bad):
-            return near
-    return None
+            changed = edited(scenario, proposal.set)
+        except (DocumentError, ScenarioError):
+            continue
+        yield Change(proposal, job_of(changed, engine))
 
 
 def pairs(metric: Metric, base: Sequence[Outcome], after: Sequence[Outcome]) -> Pairs | None:
@@ -300,7 +223,7 @@ def pairs(metric: Metric, base: Sequence[Outcome], after: Sequence[Outcome]) -> 
     both = [(one, changed[one["seed"]]) for one in base if one["valid"] and one["seed"] in changed]
     if len(both) < 2:
         return None
-    limit_s = watched_s([run for pair in both for run in pair])
+    limit_s = max(float(run["simulated_s"]) for pair in both for run in pair)
     return Pairs(
         [metric.of(old) for old, _ in both], [metric.of(new) for _, new in both],
         limit_s if metric.unit == "s" else float("inf"),
@@ -335,8 +258,10 @@ def spoken(path: str) -> str:
 
 
 def _helps(row: dict[str, Any]) -> bool:
-    difference = row["difference"]
-    return difference["value"] < 0 and (difference["high"] is None or difference["high"] <= 0)
+    gap = row["difference"]
+    if gap["value"] >= -NEXT_TO_NONE * row["before"]:
+        return False
+    return gap["high"] is None or bool(gap["high"] <= 0)
 
 
 def _swing_width(row: dict[str, Any]) -> float:
@@ -349,6 +274,3 @@ def asked_for(scenario: Scenario, changes: Changes) -> Proposal:
     edited(scenario, changes)
     text = ", ".join(f"{spoken(path)} {shown(path, value)}" for path, value in changes.items())
     return Proposal(text, text, changes)
-
-
-__all__ = ["WhatIf", "asked_for", "pairs", "runs_for", "searches_for", "spoken"]

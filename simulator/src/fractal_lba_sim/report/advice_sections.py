@@ -7,14 +7,16 @@ leaves out zero; any other is shown, and named as not clear.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fractal_lba_server.judge.check import HOLDS
+from fractal_lba_server.judge.check import FAILS, HOLDS
 
 from . import drawings
 from .html import Markup, element, joined, paragraph, section, table, with_interval
-from .numbers import counted, figure, interval, signed
+from .numbers import counted, figure, in_brackets, interval, signed
+from .record_sections import source_of
 
 Document = Mapping[str, Any]
 
@@ -30,30 +32,48 @@ def remedies(results: Document) -> Markup:
     """Show changes in the order of what they buy, and the smallest that make promises hold."""
     ranked = results["remediations"] or []
     failing = frozenset(one["name"] for one in results["verdicts"] if one["state"] != HOLDS)
-    parts: list[object] = [_smallest(results["smallest"] or [])]
+    currency = (results["cost"] or {}).get("currency") or ""
+    parts: list[object] = [_untried(results), *_smallest(results)]
     if ranked:
         drawn = [row for row in ranked if row["metric"] == ranked[0]["metric"]][:ROWS_DRAWN_MAX]
         parts += [
             paragraph(
-                f"Each change was tried alone in {counted(ranked[0].get('n', 0), 'run')}, with the "
+                f"Each change was tried alone in {counted(ranked[0]['n'], 'run')}, with the "
                 "same seeds as without it, so that both runs of a pair met the same chance. The "
-                "best comes first; lines are 95 % intervals."
+                "best comes first; lines are 95 % intervals of the mean difference. Where a "
+                "promise held in those pairs, all runs that are named judged it. Costs are those "
+                "that the scenario prices: people and work are in none of them."
             ),
             Markup(drawings.differences("remedies", drawn)),
-            _rows("Remediations, ranked", ranked, failing),
+            _rows("Remediations, ranked", ranked, failing, currency),
         ]
     others = [row for row in results["what_ifs"] or [] if row not in ranked]
-    parts.append(_rows("Other changes that were tried", others, failing))
+    parts.append(_rows("Other changes that were tried", others, failing, currency))
     return section("remedies", "What would help", *parts)
 
 
-def _smallest(rows: list[Document]) -> Markup:
-    cells = [(row["promise"], row["said"], figure(row["runs"])) for row in rows]
+def _untried(results: Document) -> Markup:
+    why = results["untried"]
+    return paragraph(f"No change was played: {why}." if why else "", kind="note")
+
+
+def _smallest(results: Document) -> list[Markup]:
+    """Give the smallest change of a setting, or say that none was found."""
+    rows = results["smallest"]
+    cells = [(row["promise"], row["said"], figure(row["runs"])) for row in rows or []]
     heads = ("Promise", "Smallest change with which it holds", "Runs")
-    return table("Smallest changes", heads, cells, kind="words")
+    failing = [one["text"] for one in results["verdicts"] if one["state"] == FAILS]
+    if rows is None or not failing or rows:
+        return [table("Smallest changes", heads, cells, kind="words")]
+    return [
+        paragraph(
+            "Settings of which less (or more) is never worse were moved one by one as far as it "
+            f"makes sense. None of them alone was enough for: {'; '.join(failing)}."
+        )
+    ]
 
 
-def _rows(caption: str, rows: list[Document], failing: frozenset[str]) -> Markup:
+def _rows(caption: str, rows: list[Document], failing: frozenset[str], currency: str) -> Markup:
     cells = []
     for row in rows:
         unit, found = row.get("unit", ""), row["difference"]
@@ -62,25 +82,39 @@ def _rows(caption: str, rows: list[Document], failing: frozenset[str]) -> Markup
         cells.append(
             (
                 row["change"],
-                joined([mean_of(row["metric"]), element("small", _then(row, failing))]),
+                joined([mean_of(row["metric"]), element("small", _pairs_and(row, failing))]),
                 figure(row["before"], unit),
                 figure(row["after"], unit),
                 with_interval(
                     signed(found["value"], unit),
                     interval(found, unit) + ("" if clear else ", not clear"),
                 ),
-                signed(row.get("cost_per_month")),
+                signed(row.get("cost_per_month"), currency),
             )
         )
     heads = ("Change", "Measure", "Before", "After", "Difference", "Cost a month")
     return table(caption, heads, cells, kind="stack")
 
 
+def _pairs_and(row: Document, failing: frozenset[str]) -> str:
+    """Say in how many pairs a change was tried, and what becomes of the promise."""
+    return "; ".join(part for part in (f"n = {figure(row['n'])}", _then(row, failing)) if part)
+
+
 def _then(row: Document, failing: frozenset[str]) -> str:
     """Say what becomes of a promise that does not hold without the change."""
     if row.get("promise") not in failing:
         return ""
-    return f"{row['promise']} {'held in these runs' if row['holds'] else 'still does not hold'}"
+    if "judged" not in row:
+        return f"{row['promise']} {'held in these runs' if row['holds'] else 'still does not hold'}"
+    return judged_by_all(row)
+
+
+def judged_by_all(row: Document) -> str:
+    """Say what all runs make of a change whose promise held in its pairs."""
+    if row["judged"]["failing"]:
+        return f"{row['promise']} still fails, with seed {row['judged']['failing'][0]}"
+    return f"{row['promise']} held in all {counted(row['judged']['runs'], 'run')}"
 
 
 def mean_of(metric: str) -> str:
@@ -106,6 +140,8 @@ def cost(results: Document) -> Markup:
         if point.get("cost_per_month") is not None
     ]
     promises = results["scenario"]["document"]["promises"]
+    if not points:
+        parts.append(_sweep_hint(results))
     for axis, promise, name in AXES:
         usable = [point for point in points if point.get(axis) is not None]
         if len(usable) < 2 or not any(point[axis] for point in usable):
@@ -119,6 +155,22 @@ def cost(results: Document) -> Markup:
     if found is not None:
         parts.append(_cost_table(found))
     return section("cost", "Cost", *parts)
+
+
+def _sweep_hint(results: Document) -> Markup:
+    """Say how to get cost against recovery: one scenario is one point."""
+    source = source_of(results)
+    if source is None:
+        return Markup("")
+    return paragraph(
+        "Cost against RPO and RTO takes settings to compare, for example ",
+        element(
+            "code",
+            f"flk-sim sweep {shlex.quote(source)} --set settings.probe.dns_ttl=20s,60s --out DIR",
+        ),
+        ".",
+        kind="note",
+    )
 
 
 def _front(points: list[Document], axis: str, name: str, currency: str) -> Markup:
@@ -175,7 +227,7 @@ def sensitivity(results: Document) -> Markup:
         (
             row["name"],
             *[
-                with_interval(figure(row[side]["value"], unit), f"with {row[side]['set']}")
+                with_interval(figure(row[side]["value"], unit), _swing(row[side], unit))
                 for side in ("low", "high")
             ],
             figure(_span(row), unit),
@@ -187,14 +239,36 @@ def sensitivity(results: Document) -> Markup:
         "sensitivity",
         "What the result hangs on",
         paragraph(
-            f"Each parameter went alone to its low and its high end. The line is {measure} as "
-            f"the scenario stands: {figure(rows[0]['base'], unit)}. The pale bar is the low end, "
-            "the full one the high end."
+            "Each parameter went alone to its low and its high end: the 5th and the 95th "
+            "percentile of a distribution, half and twice of a number. Both sides met the same "
+            f"chance as the scenario as it stands, in {_pairs(ordered)}. The line is {measure} of "
+            f"these runs without a change: {figure(ordered[0]['base'], unit)}. The pale bar is the "
+            "low end, the full one the high end. Small print in the table is the 95 % interval of "
+            "the difference; one that reaches over 0 shows nothing."
         ),
         Markup(drawings.tornado("tornado", ordered[:ROWS_DRAWN_MAX])),
         table(f"Sensitivity of {measure}", ("Parameter", "At low", "At high", "Span"), cells),
-        paragraph(f"Without an effect of note: {', '.join(idle)}." if idle else "", kind="note"),
+        paragraph(
+            f"No difference was seen in the first pairs, or next to none, for: {', '.join(idle)}."
+            if idle
+            else "",
+            kind="note",
+        ),
     )
+
+
+def _pairs(rows: list[Document]) -> str:
+    counts = [row[side]["n"] for row in rows for side in ("low", "high") if "n" in row[side]]
+    return f"{figure(max(counts))} pairs of runs" if counts else "pairs of runs"
+
+
+def _swing(side: Document, unit: str) -> str:
+    """Say where a parameter went, and by how much that moved the result."""
+    gap = side.get("difference")
+    said = f"with {side['set']}"
+    if gap is None or not gap["value"]:
+        return said
+    return f"{said}: {signed(gap['value'], unit)}{in_brackets(interval(gap, unit))}"
 
 
 def _span(row: Document) -> float:

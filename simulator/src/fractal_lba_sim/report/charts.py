@@ -35,6 +35,9 @@ COLOURS: Final = {
 }
 """Placeholders; the style of the page has a variable of each name."""
 
+BEHIND: Final = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 1.5}
+"""What a label stands on, so that no line runs through it."""
+
 TIME_STEPS_S: Final = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600,
     900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
@@ -175,5 +178,5 @@ def beside(axes: Axes, text: str, at: tuple[float, float], colour: str, *, span:
     axes.annotate(
         text, at, xytext=(-5 if left else 5, 0), ha="right" if left else "left", va="center",
         textcoords="offset points", fontsize=11, color=COLOURS[colour], zorder=5,
-        bbox={"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 1.5},
+        bbox=BEHIND,
     )  # fmt: skip

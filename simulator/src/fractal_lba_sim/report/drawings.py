@@ -10,7 +10,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from .charts import COLOURS, Margins, beside, figure_html, grid, shortened, time_axis, time_step
+from .charts import (
+    BEHIND,
+    COLOURS,
+    Margins,
+    beside,
+    figure_html,
+    grid,
+    shortened,
+    time_axis,
+    time_step,
+)
 from .numbers import estimate, figure, signed
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ ROW: Final = 42
 def timeline(name: str, phases: Document, promise_s: float | None) -> str:
     """Draw the eight phases as bars one after the other, with the band in which each ends."""
     rows: Sequence[Document] = phases["rows"]
-    end = max(row["end_p95_s"] for row in rows)
+    end = max(max(row["end_mean_s"], row["end_p95_s"] or 0.0) for row in rows)
     high = max(end, promise_s or 0.0, 1e-3) * 1.16
     total = figure(phases["mean_rto_s"], "s")
     said = ", ".join(f"{_phase(row)} {figure(row['mean_s'], 's')}" for row in rows)
@@ -42,17 +52,19 @@ def timeline(name: str, phases: Document, promise_s: float | None) -> str:
         begin = 0.0
         for place, row in enumerate(rows[::-1]):
             begin = row["end_mean_s"] - row["mean_s"]
-            empty = not row["p95_s"]
+            empty = not (row["mean_s"] if row["p95_s"] is None else row["p95_s"])
             low, until = row["end_p5_s"], row["end_p95_s"]
             if not empty:
                 axes.barh(place, row["mean_s"], 0.56, begin, color=COLOURS["main"])
+            if not empty and until is not None:
                 axes.plot([low, until], [place, place], color=COLOURS["ink"], linewidth=1.3)
                 for at in (low, until):
                     axes.plot(
                         [at, at], [place - 0.2, place + 0.2], color=COLOURS["ink"], linewidth=1.3
                     )
             _label(
-                axes, figure(row["mean_s"], "s"), (begin if empty else until, place),
+                axes, figure(row["mean_s"], "s"),
+                (begin if empty else max(until or 0.0, row["end_mean_s"]), place),
                 colour="soft" if empty else "ink",
             )  # fmt: skip
         _promise(axes, promise_s, high, len(rows) - 0.42)
@@ -74,7 +86,7 @@ def _phase(row: Document) -> str:
 def _label(axes: Axes, text: str, at: tuple[float, float], *, colour: str = "ink") -> None:
     axes.annotate(
         text, at, xytext=(6, 0), textcoords="offset points", va="center", fontsize=11,
-        color=COLOURS[colour],
+        color=COLOURS[colour], bbox=BEHIND, zorder=5,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .advice_sections import cost, remedies, sensitivity
 from .html import Markup, element, joined, paragraph, safe
+from .reading_sections import limits, words
 from .record_sections import evidence, records, reproduce, scenario
 from .recovery_sections import availability, data_at_risk, recovery_time, timeline
 from .scope_sections import scope, verdicts
@@ -20,8 +21,8 @@ from .style import STYLE
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 SECTIONS: Final = (
-    scope, verdicts, timeline, recovery_time, data_at_risk, availability, remedies, cost,
-    sensitivity, records, evidence, reproduce, scenario,
+    scope, verdicts, limits, timeline, recovery_time, data_at_risk, availability, remedies, cost,
+    sensitivity, records, evidence, words, reproduce, scenario,
 )  # fmt: skip
 
 

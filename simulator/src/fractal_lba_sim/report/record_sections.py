@@ -6,6 +6,8 @@ the same bytes again is given whole.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -43,7 +45,7 @@ def records(results: Document) -> Markup:
     )
     return section(
         "records",
-        "Conflicts and displaced records",
+        "The books: conflicts, displaced and lost records",
         paragraph(
             "Every acknowledged record is in exactly one class: acknowledged = winner + duplicate "
             f"+ displaced + lost. {equation} Displaced records were acknowledged as first in one "
@@ -51,7 +53,7 @@ def records(results: Document) -> Markup:
         ),
         table("Acknowledged records of all judged runs", heads, rows),
         _per_run(found),
-        _anomalies(results["anomalies"], results["not_judged"]),
+        _anomalies(results["anomalies"]),
     )
 
 
@@ -80,22 +82,13 @@ def _share(found: Document) -> object:
     return with_interval(figure(found["value"], "%"), f"{low} to {high}")
 
 
-def _anomalies(found: Document, missing: Document) -> Markup:
+def _anomalies(found: Document) -> Markup:
     rows = [
         (name.replace("_", " "), figure(row["count"]), _share(row["runs"]))
         for name, row in found.items()
     ]
     heads = ("Anomaly", "In all", "Runs with any")
-    return joined([table("Anomalies looked for", heads, rows), _not_judged(missing)])
-
-
-def _not_judged(missing: Document) -> Markup:
-    """Name what nobody looked for, so that nobody takes it for absent."""
-    by_reason: dict[str, list[str]] = {}
-    for name, why in missing.items():
-        by_reason.setdefault(why, []).append(name.replace("_", " "))
-    said = "; ".join(f"{', '.join(names)} ({why})" for why, names in sorted(by_reason.items()))
-    return paragraph(f"Not looked for: {said}." if said else "", kind="note")
+    return table("Anomalies looked for", heads, rows)
 
 
 def evidence(results: Document) -> Markup:
@@ -129,8 +122,16 @@ def evidence(results: Document) -> Markup:
     return section(
         "evidence",
         "Evidence for a register",
-        paragraph("The fields that registers under DORA and similar rules ask for."),
+        paragraph(
+            "The fields that registers under DORA and similar rules ask for; the member evidence "
+            "of results.json has them for programs."
+        ),
         element("dl", items),
+        element(
+            "details",
+            element("summary", "As JSON"),
+            element("pre", json.dumps(found, indent=1, ensure_ascii=False)),
+        ),
     )
 
 
@@ -165,16 +166,42 @@ def reproduce(results: Document) -> Markup:
         "Run it again",
         paragraph("The same scenario, seed, runs and versions give this page byte for byte."),
         element("pre", run["command"]),
+        _again(results),
         element("dl", items),
+    )
+
+
+def source_of(results: Document) -> str | None:
+    """Give the scenario as the command named it; None if another program made the results."""
+    match shlex.split(results["run"]["command"]):
+        case ["flk-sim", "run" | "sweep", source, *_]:
+            return source
+    return None
+
+
+def _again(results: Document) -> Markup:
+    """Give the command that tells the worst incident; a drill and an overlay have none."""
+    seeds = [row["seed"] for group in results["incidents"] for row in group["worst"][:1]]
+    words, source = shlex.split(results["run"]["command"]), source_of(results)
+    overlaid = {"--short", "--control"} & set(words)
+    if not seeds or source is None or overlaid or results["run"]["engine"] == "live":
+        return Markup("")
+    again = ["flk-sim", "replay", source, "--seed", str(seeds[0])]
+    return joined(
+        [
+            paragraph("One run as a timeline, here that with the worst incident:"),
+            element("pre", shlex.join([*again, "--engine", results["run"]["engine"]])),
+        ]
     )
 
 
 def scenario(results: Document) -> Markup:
     """Give the scenario as it was run."""
-    text = yaml.safe_dump(results["scenario"]["document"], allow_unicode=True, width=88)
+    document = results["scenario"]["document"]
+    text = yaml.safe_dump(document, allow_unicode=True, width=80, default_flow_style=None)
     return section(
         "scenario",
         "The scenario",
-        paragraph("As it was run, every default of a file left out and every unit in a name."),
+        paragraph("As it was run: overlays are laid over it, and units stand in the names."),
         element("pre", text),
     )

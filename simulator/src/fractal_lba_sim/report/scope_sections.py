@@ -19,6 +19,9 @@ from .numbers import NONE, counted, figure
 Document = Mapping[str, Any]
 
 KINDS: Final = {HOLDS: "holds", FAILS: "fails", UNPROVEN: "unproven"}
+PLURAL: Final = {
+    "run": "runs", "incident": "incidents", "record in flight": "records in flight at a fault",
+}  # fmt: skip
 EFFECTS_SHOWN: Final = 4
 INVALID_SHOWN: Final = 10
 
@@ -69,7 +72,7 @@ def scope(results: Document) -> Markup:
             figure(run["judged"]),
             f"judged runs, seeds {seeds['first']} to {seeds['last']}",
         ),
-        (figure(delivered), f"faults delivered, of {len(found['faults'])} in the scenario"),
+        (figure(delivered), f"times a fault was delivered; faults: {len(found['faults'])}"),
         (figure(found["covered"]["states"]), "different states of recovery seen"),
     )
     shown = joined(element("li", element("b", number), text) for number, text in tiles)
@@ -120,21 +123,25 @@ def _covered(covered: Document) -> Markup:
     for row in covered["rows"]:
         counts = {name: row["phases"][name] for name in PHASES}
         counts["no recovery seen"] = row["not_recovered"]
-        never = [name for name in PHASES if not counts[name]]
+        never = [name for name in PHASES if not counts[name] and not row["later"][name]]
         never += [name for name in CLASSES if not row["classes"][name]]
         rows.append(
             (
                 row["kind"],
                 figure(row["incidents"]),
-                _seen(counts),
+                joined([_seen(counts), element("small", _after(row["later"]))]),
                 _seen(row["classes"]),
                 ", ".join(never).replace("_", " ") or NONE,
             )
         )
-    heads = ("Kind of fault", "Incidents", "Phases that took time", "Records in those runs",
+    heads = ("Kind of fault", "Incidents", "Phases up to recovery", "Records in those runs",
              "Never seen")  # fmt: skip
     caption = "States covered; of what was never seen nothing here speaks"
     return table(caption, heads, rows, kind="words")
+
+
+def _after(counts: Document) -> str:
+    return f"ended after it: {_seen(counts)}" if any(counts.values()) else ""
 
 
 def _seen(counts: Document) -> str:
@@ -205,7 +212,7 @@ def _bounds(bounds: list[Document]) -> Markup:
     rows = [
         (
             row["what"],
-            f"0 in {figure(row['trials'])} {row['per']}s",
+            f"0 in {figure(row['trials'])} {PLURAL[row['per']]}",
             f"below {figure(row['below'], '%')} per {row['per']}",
         )
         for row in bounds

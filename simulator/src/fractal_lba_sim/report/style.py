@@ -60,6 +60,9 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 tbody tr:last-child > * { border-bottom: 0; }
 .words th, .words td { text-align: left; }
+.points { margin: .5rem 0; padding-left: 1.2rem; max-width: 42rem; }
+.points li { margin: .3rem 0; }
+summary { color: var(--soft); font-size: .9rem; cursor: pointer; }
 .words td { max-width: 28rem; overflow-wrap: anywhere; }
 td small, th small { display: block; color: var(--soft); font-size: .8rem; }
 tbody th { overflow-wrap: break-word; }
@@ -102,15 +105,22 @@ svg text { font-family: system-ui, "Segoe UI", "Noto Sans", "Liberation Sans", s
   .stack td { display: grid; grid-template-columns: 5.5rem auto 1fr; gap: .5rem;
     align-items: baseline; }
 }
+@page { margin: 16mm 15mm 18mm; @bottom-right { content: counter(page) " / " counter(pages);
+  font: 8pt system-ui, sans-serif; color: #444; } }
 @media print {
   :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --soft: #444;
     --rule: #bbb; --main: #1f6f78; --bad: #a8401a; --band: #b9d4d3; --warn: #6b4f00;
     --good: #1f5a33; --tint-bad: #fff; --tint-good: #fff; --tint-warn: #fff; }
-  body { font-size: 9.5pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  html { font-size: 9.5pt; }
+  body { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
+  p, .points { max-width: none; orphans: 3; widows: 3; }
   section { padding: 1.2rem 0 .2rem; }
-  .tiles, figure, tr, dl, .banner { break-inside: avoid; }
-  h2, h3, caption { break-after: avoid; }
+  .tiles, figure, tr, dd, .banner { break-inside: avoid; }
+  .tiles { border: 1px solid var(--rule); padding: 0; }
+  h2, h3, caption, thead { break-after: avoid; }
+  section > p, tbody tr:first-child { break-before: avoid; }
+  details { display: none; }
   .scroll { overflow: visible; }
 }
 """

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from fractal_lba_server.judge.check import FAILS, HOLDS, UNPROVEN
 from fractal_lba_server.judge.recovery import zero_bound
 
-from .advice_sections import mean_of
+from .advice_sections import judged_by_all, mean_of
 from .numbers import counted, estimate, figure, in_brackets, interval, signed
 from .scope_sections import headline, partial
 
@@ -26,6 +26,7 @@ Document = Mapping[str, Any]
 STYLES: Final = {HOLDS: "green", FAILS: "bold red", UNPROVEN: "yellow"}
 MARKS: Final = {HOLDS: "holds", FAILS: "FAILS", UNPROVEN: "not enough evidence"}
 SHOWN: Final = ("p50", "p95", "p99")
+"""Percentiles of the table; the worst stands beside them, and says something of few runs too."""
 REMEDIES_SHOWN: Final = 3
 INCIDENTS_SHOWN: Final = 8
 PLAIN_COLUMNS: Final = 160
@@ -34,7 +35,7 @@ PLAIN_COLUMNS: Final = 160
 
 def summary(results: Document, *, file: IO[str] | None = None) -> None:
     """Print the results."""
-    console = _console(file)
+    console = plain_console(file)
     _scope(console, results)
     _verdicts(console, results)
     _incidents(console, results)
@@ -43,7 +44,8 @@ def summary(results: Document, *, file: IO[str] | None = None) -> None:
     console.print(f"[dim]again: {_plain(results['run']['command'])}[/dim]", soft_wrap=True)
 
 
-def _console(file: IO[str] | None) -> Console:
+def plain_console(file: IO[str] | None = None) -> Console:
+    """Give a console that writes plain lines of a fixed width where nobody watches."""
     from rich.console import Console  # noqa: PLC0415 - a tenth of a second, and only here
 
     out = file or sys.stdout
@@ -107,7 +109,7 @@ def _verdicts(console: Console, results: Document) -> None:
 
 
 def _incidents(console: Console, results: Document) -> None:
-    table = _table("after", "measure", *SHOWN, "95 % interval of p95")
+    table = _table("after", "measure", *SHOWN, "worst", "95 % interval of p95")
     for group in results["incidents"][:INCIDENTS_SHOWN]:
         rows = [("recovery (RTO)", group["rto_s"], "s")]
         if group["rto_declared_s"]["n"]:
@@ -129,9 +131,10 @@ def _cells(found: Document, unit: str) -> list[str]:
     """Give percentiles and an interval; of what never happened the bound."""
     if not found["max"] and not found["censored"]:
         below = figure(zero_bound(found["n"]), "%")
-        return ["none", "", "", f"below {below} of {figure(found['n'])} incidents"]
+        return ["none", *[""] * len(SHOWN), f"below {below} of {figure(found['n'])} incidents"]
     shown = [estimate(found["percentiles"][key], unit) for key in SHOWN]
-    return [*shown, interval(found["percentiles"]["p95"], unit)]
+    worst = "not seen to end" if found["censored"] else figure(found["max"], unit)
+    return [*shown, worst, interval(found["percentiles"]["p95"], unit)]
 
 
 def _yearly(console: Console, results: Document) -> None:
@@ -148,6 +151,8 @@ def _yearly(console: Console, results: Document) -> None:
 
 def _remedies(console: Console, results: Document) -> None:
     rows = results["remediations"] or []
+    if results["untried"]:
+        console.print(f"[dim]no change was played: {_plain(results['untried'])}[/dim]")
     if rows:
         console.print("\nwhat would help most")
     for row in rows[:REMEDIES_SHOWN]:
@@ -155,25 +160,7 @@ def _remedies(console: Console, results: Document) -> None:
         console.print(
             f"  {_plain(row['change'])}: {mean_of(row['metric'])} "
             f"{signed(found['value'], unit)}{in_brackets(interval(found, unit))}"
+            + (f"; {judged_by_all(row)}" if "judged" in row else "")
         )
     for row in results["smallest"] or []:
         console.print(f"  {_plain(row['said'])}")
-
-
-def sweep_table(results: Document, *, file: IO[str] | None = None) -> None:
-    """Print the points of a sweep; those of the front first and marked."""
-    sweep = results["sweep"]
-    if not sweep:
-        return
-    currency = (results["cost"] or {}).get("currency") or ""
-    table = _table("", "settings", "RTO p95", "RPO p95", "cost a month")
-    ordered = sorted(sweep["points"], key=lambda p: (not p["pareto"], p["label"]))
-    for point in ordered:
-        table.add_row(
-            "front" if point["pareto"] else "",
-            _plain(point["label"]),
-            figure(point.get("rto_p95_s"), "s"),
-            figure(point.get("rpo_p95_s"), "s"),
-            figure(point.get("cost_per_month"), currency),
-        )
-    _console(file).print(table)

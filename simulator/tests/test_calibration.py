@@ -10,7 +10,6 @@ it saw.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +17,6 @@ from statistics import median
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from trust_worlds import DOWN, played, world
 
 from fractal_lba_server.drill.scenario import Scenario
@@ -28,7 +24,7 @@ from fractal_lba_server.judge.check import FAILS, check
 from fractal_lba_server.judge.summary import outcome
 from fractal_lba_sim.compare import Comparison, compare, read_acceptance, read_side
 
-pytestmark = [pytest.mark.services, pytest.mark.long]
+pytestmark = [pytest.mark.drills, pytest.mark.long]
 
 ACCEPTANCE = Path(__file__).with_name("acceptance.yaml")
 PLAN_RUNS = 200
@@ -75,7 +71,8 @@ def recoveries(folder: Path) -> list[float]:
     found = []
     for path in sorted(folder.iterdir()):
         said = outcome(check(map(json.loads, path.read_text(encoding="utf-8").splitlines())))
-        found += [row["rto_s"] for row in said["incidents"] if said["valid"]]
+        assert said["valid"], path
+        found += [row["rto_s"] for row in said["incidents"]]
     assert found
     assert None not in found
     return found
