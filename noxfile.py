@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from tools.steps import (  # noqa: E402 - found by the line above
+    BOTH,
     EXTRAS,
+    FILES,
     GOVULNCHECK,
     GROUPS,
     PURE,
@@ -96,14 +98,13 @@ def tests(session: nox.Session) -> None:
     testees(session)  # the demo sends through all three SDKs
     session.run("coverage", "erase", silent=True)
     server = "reference-server/tests"
-    both = ("--numprocesses", "2")  # cores, for tests that wait for nothing and no other
     shells = [f"--ignore={server}/{part}" for part in ("core", "drills", "services")]
     require(
         session,
         pytest(session, "spec/tests"),
-        pytest(session, "sdk-python/tests", "-m", "not long", cover="fractal_lba"),
-        pytest(session, f"{server}/core", *both, "-m", "not long", cover="fractal_lba_server"),
-        pytest(session, server, *shells, "-m", "not long"),
+        pytest(session, "sdk-python/tests", *FILES, "-m", "not long", cover="fractal_lba"),
+        pytest(session, f"{server}/core", *BOTH, "-m", "not long", cover="fractal_lba_server"),
+        pytest(session, server, *shells, *FILES, "-m", "not long"),
         pytest(session, "demo/tests", "--ignore=demo/tests/services"),
         pytest(session, "tools/tests", "-m", "not guides"),
         attempt(session, "coverage", "combine", "--quiet"),
@@ -118,7 +119,7 @@ def sdk_go(session: nox.Session) -> None:
     require(
         session,
         *[go_modules(session, *step) for step in (("vet", "./..."), ("run", STATICCHECK, "./..."))],
-        attempt(session, "sh", "-c", 'test -z "$(gofmt -l . | tee /dev/stderr)"', external=True),
+        attempt(session, "sh", "-c", "gofmt -l . | { ! grep . ; }", external=True),
         go_modules(session, "test", "-race", "./..."),
     )
 
@@ -143,7 +144,8 @@ def sdk(session: nox.Session) -> None:
     built = wheels(session)[0]
     session.install(f"{built}[{EXTRAS}]", *GROUPS["tests"])
     session.install("--no-deps", *GROUPS["data"])
-    require(session, pytest(session, "sdk-python/tests", "-m", "not long", *session.posargs))
+    parts = ("sdk-python/tests", *FILES, "-m", "not long", *session.posargs)
+    require(session, pytest(session, *parts))
 
 
 @nox.session
@@ -158,7 +160,7 @@ def golden(session: nox.Session) -> None:
         harness(session, "vectors", "fmt", "--check"),
         harness(session, "vectors", "lint"),
         harness(session, "vectors", "cover"),
-        pytest(session, "golden/tests", "-m", "not long"),
+        pytest(session, "golden/tests", *FILES, "-m", "not long"),
     )
 
 
@@ -169,7 +171,7 @@ def conformance(session: nox.Session) -> None:
     programs = testees(session)
     require(
         session,
-        pytest(session, "conformance/tests", "--ignore=conformance/tests/schemathesis"),
+        pytest(session, "conformance/tests", *FILES, "--ignore=conformance/tests/schemathesis"),
         *[harness(session, "smoke", "--", path) for path in programs],
         *[harness(session, "run", "--", path) for path in programs],
         harness(session, "run", "--xfail", "conformance/expected/perl.xfail", "--", PERL),
@@ -212,19 +214,14 @@ def drills(session: nox.Session) -> None:
     """Regions as processes that are killed, cut off and healed, each drill in its short form."""
     install(session, "tests")
     session.env["FLK_DRILLS"] = session.posargs[0] if session.posargs else "short"
-    require(session, pytest(session, "reference-server/tests/drills", "-s"))
+    require(session, pytest(session, "reference-server/tests/drills", *BOTH, "-m", "not long"))
 
 
 @nox.session
 def sim(session: nox.Session) -> None:
-    """The simulator: deterministic, in agreement with mathematics, finding what is planted.
-
-    `nox -s sim -- long` runs the whole zoo, a million histories and 10,000 clean seeds.
-    """
+    """The simulator: deterministic, in agreement with mathematics, finding what is planted."""
     install(session, "tests", "simulator")
-    chosen = "not services" if session.posargs == ["long"] else "not long and not services"
-    both = ("--numprocesses", "2")  # cores
-    require(session, pytest(session, "simulator/tests", *both, "-m", chosen))
+    require(session, pytest(session, "simulator/tests", *BOTH, "-m", "not long and not services"))
 
 
 @nox.session
@@ -234,7 +231,7 @@ def docs(session: nox.Session) -> None:
     testees(session)
     require(
         session,
-        pytest(session, "tools/tests", "-m", "guides", *session.posargs),
+        pytest(session, "tools/tests", *BOTH, "-m", "guides", *session.posargs),
         attempt(session, "python", "-m", "tools.api", "--check"),
     )
 
@@ -271,11 +268,11 @@ def minimums(session: nox.Session) -> None:
     """The lowest versions that the packages declare, with their tests."""
     if session.venv_backend != "uv":
         session.skip("needs uv, which alone resolves to lowest versions: pip install uv")
-    install(session, "tests", options=("--resolution", "lowest-direct"))
+    install(session, "tests", "simulator", options=("--resolution", "lowest-direct"))
     require(
         session,
-        pytest(session, "sdk-python/tests", "-m", "not long"),
-        pytest(session, "reference-server/tests/core", "-m", "not long"),
+        pytest(session, "sdk-python/tests", *FILES, "-m", "not long"),
+        pytest(session, "reference-server/tests/core", *BOTH, "-m", "not long"),
     )
 
 
@@ -332,7 +329,7 @@ def services(session: nox.Session) -> None:
     runtimes(session)
     require(
         session,
-        pytest(session, "reference-server/tests/services"),
+        pytest(session, "reference-server/tests/services", *FILES),
         pytest(session, "demo/tests/services"),
         pytest(session, "simulator/tests", "-m", "services and not long"),
         pytest(session, "sdk-ts/tests/browser", "sdk-ts/tests/runtimes"),
@@ -342,7 +339,19 @@ def services(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["long"])
 def long(session: nox.Session) -> None:
-    """Hours rather than minutes: every test that is marked long."""
+    """Hours rather than minutes: the tests of the server and the vectors that are marked long."""
     install(session, "tests", "simulator")
-    parts = [f"{part}/tests" for part in ("sdk-python", "reference-server", "golden", "simulator")]
+    parts = ("reference-server/tests", "golden/tests")
     require(session, *[pytest(session, part, "-m", "long", "--timeout=0") for part in parts])
+
+
+@nox.session(default=False, tags=["long"], name="sim-long")
+def sim_long(session: nox.Session) -> None:
+    """What `sim` leaves out: the whole zoo, 10,000 clean seeds, plan against real processes."""
+    install(session, "tests", "simulator")
+    rest = ("-m", "long and not drills", "--timeout=0")
+    require(
+        session,
+        pytest(session, "simulator/tests", *BOTH, *rest),
+        pytest(session, "simulator/tests/test_calibration.py", "--timeout=0", "-s"),
+    )

