@@ -19,6 +19,9 @@ ANYBODY: Final = "*"
 REQUEST_BYTES: Final = 200
 """What a request or an answer weighs beside its body."""
 
+REFUSALS: Final = range(400, 500)
+"""Statuses of HTTP that say that nothing was done."""
+
 
 class Failure(NamedTuple):
     """There was no answer: why, and whether a byte of the request may have arrived."""
@@ -67,8 +70,8 @@ class _Exchange:
     """One exchange under way."""
 
     __slots__ = (
-        "_back", "_done", "_end", "_life", "_on_way", "_serve", "_source", "is_over", "is_served",
-        "timer",
+        "_back", "_done", "_end", "_life", "_on_way", "_serve", "_source", "is_over", "is_refused",
+        "is_served", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +85,7 @@ class _Exchange:
         self._done = done
         self._life = life
         self._on_way = on_way
-        self.is_over = self.is_served = False
+        self.is_over = self.is_served = self.is_refused = False
         self.timer: Any = None
 
     def arrived(self) -> None:
@@ -99,9 +102,11 @@ class _Exchange:
             self._back.send(REQUEST_BYTES, self.finish, failure)
             return
         # What came twice is done twice. Whoever speaks HTTP hears of the first time alone: told of
-        # the second, a client would take the answer to its own write for one to another's.
+        # the second, a client would take the answer to its own write for one to another's. And
+        # nobody sends again what was refused: a refusal says that nothing was recorded.
         if self.is_served and source == CLIENT:
-            program.life.run(self._serve, program, _unheard)
+            if not self.is_refused:
+                program.life.run(self._serve, program, _unheard)
             return
         self.is_served = True
         end.waiting[self] = source
@@ -115,6 +120,7 @@ class _Exchange:
     def _reply(self, life: Life, value: Any, size: int) -> None:
         """Send an answer back, unless whoever gives it has ended."""
         if not life.ended:
+            self.is_refused = getattr(value, "status", 0) in REFUSALS
             self._end.waiting.pop(self, None)
             self._back.send(size + REQUEST_BYTES, self.finish, value)
 
