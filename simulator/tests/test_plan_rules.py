@@ -284,3 +284,24 @@ def test_a_region_is_alone_when_the_core_says_so() -> None:
     events = played(two_regions({"settings": {"on_partition": "refuse"}, "faults": [cut]}))
     refused = [e["first_ns"] for e in of(events, "flow") if e["result"] == "refused"]
     assert min(refused) / 1e9 == pytest.approx(100 + CUT_OFF_MS / 1000, abs=0.1)
+
+
+# --- names (spec/roles.md 6.2, 6.3)
+
+
+def test_names_leave_and_return_to_a_drained_region_when_probes_say_so() -> None:
+    probe = {"interval_s": 10, "timeout_s": 2, "failures": 3, "successes": 2, "dns_ttl_s": 5}
+    named = {"name": "eu", "endpoints": ["euw", "use"], "failover": "dns", "resolvers": 4}
+    over = {
+        "settings": {"probe": probe, "recovery": {"fail_back_s": 0}},
+        "load": {"clients": [named]},
+        "steps": [{"do": "drain", "region": "euw", "at_s": 100},
+                  {"do": "undrain", "region": "euw", "at_s": 300}],
+        "faults": [],
+    }  # fmt: skip
+    flows = [e for e in of(played(two_regions(over)), "flow") if e["result"] == "new"]
+    left_s = min(e["first_ns"] for e in flows if e["region"] == "use") / 1e9
+    assert 100 + 2 * 10 + 2 < left_s < 100 + 3 * 10 + 2 + 5
+    back_s = min(e["first_ns"] for e in flows if e["region"] == "euw" and e["at_ns"] > 300e9) / 1e9
+    assert 300 + 10 < back_s < 300 + 2 * 10 + 5
+    assert max(e["at_ns"] for e in flows if e["region"] == "use") / 1e9 < 300 + 2 * 10 + 5 + 0.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ OUTAGE = {"id": "gone", "kind": "region-down", "region": "euw", "at_s": 7, "for_
 SLIP = {"id": "gone", "kind": "double-promote", "region": "use", "at_s": 7, "for_s": 15}
 RENEW_S, LEASE_S, DRIFT_S = 0.4, 2.0, 0.1
 RUNS = 40
+PAIRS = [("euw", "use"), ("use", "euw")]
 
 
 def pair(fault: dict[str, Any], **client: Any) -> Scenario:
@@ -88,6 +91,49 @@ def test_a_name_that_returns_to_a_standby_would_be_seen(monkeypatch: pytest.Monk
     found = judged(pair(OUTAGE, failover="dns"), 1)
     states = {verdict["name"]: verdict["state"] for verdict in found["verdicts"]}
     assert states["no_loss_end_to_end"] == "fails"
+
+
+THREE = [{"code": "euw"}, {"code": "use"}, {"code": "aps"}]
+THERE_AND_BACK = [
+    {"do": "failback", "to": to, "at_s": at_s} for to, at_s in (("use", 8), ("euw", 20))
+]
+
+
+def three(endpoints: list[str], topology: str, faults: list[dict[str, Any]]) -> Scenario:
+    """Give a standby, a region that holds nothing of the placement, and one client."""
+    document = deepcopy(dict(pair(OUTAGE).document))
+    document["load"]["clients"] = [{"name": "one", "endpoints": endpoints}]
+    document["topology"]["regions"] = THREE
+    document["topology"]["placements"]["open"]["topology"] = topology
+    return scenario_of({**document, "faults": faults}, "three")
+
+
+@pytest.mark.parametrize("topology", ["warm-standby", "cold-standby"])
+@pytest.mark.parametrize("home", ["use", "aps"])
+def test_a_client_near_who_takes_no_record_goes_where_the_first_answer_says(
+    topology: str, home: str
+) -> None:
+    found = judged(three([home, "euw"], topology, []), 1)
+    assert found["calls"]["one"] == {"count": 800, "good": 799}
+    assert found["refused"] == 1
+
+
+def test_a_client_near_who_takes_no_record_knows_from_probes_not_to_go_there() -> None:
+    found = judged(three(["aps", "euw", "use"], "warm-standby", [OUTAGE]), 1)
+    assert found["incidents"][0]["rto_s"] is not None
+
+
+def test_a_client_follows_a_hand_over_and_back_wherever_its_home_is() -> None:
+    document = dict(pair(OUTAGE).document)
+    both = [{"name": f"near-{one}", "endpoints": [one, other]} for one, other in PAIRS]
+    load = {**document["load"], "clients": both}
+    more = {"load": load, "steps": THERE_AND_BACK, "faults": []}
+    events = played(scenario_of({**document, **more}, "handed"))
+    for name in ("near-euw", "near-use"):
+        taken = [e for e in events if e["event"] == "flow" and e["client"] == name]
+        taken = sorted((e for e in taken if e["result"] == "new"), key=lambda e: e["at_ns"])
+        assert [where for where, _ in groupby(e["region"] for e in taken)] == ["euw", "use", "euw"]
+        assert taken[-1]["at_ns"] > 39.9e9
 
 
 def test_an_arbiter_that_does_not_wait_for_the_lease_would_be_seen(

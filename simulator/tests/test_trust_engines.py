@@ -35,7 +35,10 @@ RTO = Bounds(relative=0.25, absolute=0.5)
 LOSSES = Bounds(relative=0.25, absolute=2.0)
 """Records: a quarter, or those of a tenth of a second."""
 
-METRICS = {"rto_s": RTO, "records": LOSSES}
+SERVED = Bounds(relative=0.1, absolute=0.05)
+"""The share of its calls that the client fares worst with: a tenth, or one call in twenty."""
+
+METRICS = {"rto_s": RTO, "records": LOSSES, "served": SERVED}
 WORLDS = ("outage", "promotion", "names", "burnt")
 
 KNOWN: dict[tuple[str, str], str] = {}
@@ -56,6 +59,9 @@ def drawn(name: str, engine: str, runs: int, changes: dict[str, Any]) -> dict[st
     return {
         "rto_s": Sample.of([row["rto_s"] for row in rows], [30.0] * len(rows)),
         "records": Sample.of([float(row["lost"]["records"]) for row in rows]),
+        "served": Sample.of(
+            [min(row["good"] / row["count"] for row in one["calls"].values()) for one in found]
+        ),
     }
 
 

@@ -19,6 +19,7 @@ from .refusals import STATUS
 from .setup import Setup
 from .sites import (
     FAILING,
+    NOT_LEADER,
     OK,
     REFUSED,
     SILENT,
@@ -172,6 +173,8 @@ class OutboxRoute(Route):
             self.move(trying)
             return
         trip_ns = self._net.round_trip_ns(CLIENT, self.endpoints[trying])
+        if path == NOT_LEADER:
+            trip_ns = max(trip_ns, 1)  # who is told of the leader has failed: the next call goes
         answer_ns = self._setup.attempt_ns if path == SILENT else min(
             trip_ns, self._setup.attempt_ns
         )  # fmt: skip
@@ -254,8 +257,7 @@ class OutboxRoute(Route):
         at_ms = self._fleet.next_probe_ms
         if at_ms is None or self._agenda.now_ns > self._setup.load_end_ns:
             return
-        dead = [i for i in self._planned() if not self._answers(i)]
-        if len(dead) == len(self._planned()):
+        if all(self._is_dead(i) for i in self._planned()):
             return  # every probe will fail until something changes: `look` comes then
         at_ns = max(at_ms * NS_PER_MS, self._agenda.now_ns + 1)
         self._probing = self._agenda.at(at_ns, self._probe)
@@ -265,6 +267,14 @@ class OutboxRoute(Route):
 
     def _answers(self, index: int) -> bool:
         return self.path(index) in {OK, FAILING}
+
+    def _is_dead(self, index: int) -> bool:
+        """Say whether probes of an endpoint fail, and tell the SDK nothing that calls have not.
+
+        A call that a standby refuses speaks for it; that it takes no records only probes tell.
+        """
+        knows = self.path(index) != NOT_LEADER or self._fleet.states[index].down
+        return knows and not self._answers(index)
 
     def _probe(self) -> None:
         self._probing = None

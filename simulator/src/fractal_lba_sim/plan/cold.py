@@ -48,7 +48,10 @@ class ColdSeat:
         """Say why a region takes no record, or None."""
         if region in self._writers:
             return None
-        return Refusal("not_leader" if self._writers else "not_primary", "it stands by, cold")
+        if not self._writers:
+            return Refusal("not_primary", "it stands by, cold")
+        leader = {"endpoint": min(self._writers), "region_epoch": self._epoch}
+        return Refusal("not_leader", "another region leads the placement", {"leader_hint": leader})
 
     def leads(self, region: str) -> bool:
         """Say whether a region writes."""

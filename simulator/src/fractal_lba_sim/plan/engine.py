@@ -52,6 +52,8 @@ def _prepare(world: World, faults: list[dict[str, Any]]) -> None:
     agenda.at(setup.load_end_ns + setup.settle_ns, _end, world)
     for site in world.sites.values():
         site.reshape()
+    for route in world.routes:
+        route.look()
     for stream in world.streams.values():
         stream.start()
 

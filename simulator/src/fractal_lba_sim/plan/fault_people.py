@@ -46,11 +46,9 @@ def _drained(world: World, fault: Fault, incident: Incident) -> Mend:
     site = world.sites[region]
     incident.effects["feeds sent away"] += len(site.feeds)
     site.closed["drained"] += 1
-    world.naming.drained.add(region)
 
     def mend() -> None:
         site.closed["drained"] -= 1
-        world.naming.drained.discard(region)
 
     return mend
 

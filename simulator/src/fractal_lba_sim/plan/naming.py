@@ -27,7 +27,6 @@ class Naming:
         self._world = world
         self.down: set[str] = set()
         self._ramps: dict[str, Ramp] = {}
-        self.drained: set[str] = set()
         self._changes = 0
 
     def take_out(self, region: str) -> None:
@@ -57,7 +56,7 @@ class Naming:
     def caught_up(self) -> None:
         """Take note that the regions are equal again."""
         for region in sorted(self.down):
-            if self._world.checkers.verdict[region] and region not in self.drained:
+            if self._world.checkers.verdict[region]:
                 self.bring_back(region)
 
     def _step(self, region: str) -> None:

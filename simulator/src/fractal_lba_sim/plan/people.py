@@ -38,8 +38,7 @@ class People:
         """Take the word of the quorum of checkers."""
         world = self._world
         if up:
-            if region not in world.naming.drained:
-                world.naming.bring_back(region)
+            world.naming.bring_back(region)
             return
         incident = world.incidents.about(region)
         world.incidents.mark(incident, "detect")

@@ -147,7 +147,7 @@ class Setup:
         }
         self.placements = _placements(scenario)
         self.registry = Registry(
-            {code: RegionInfo(code, rank, "", "", b"") for rank, code in enumerate(self.regions)},
+            {code: RegionInfo(code, rank, code, "", b"") for rank, code in enumerate(self.regions)},
             self.placements,
         )
         self._wires = _wires(scenario)

@@ -33,15 +33,11 @@ def _promote(world: World, step: Step) -> None:
 
 def _drain(world: World, step: Step) -> None:
     world.sites[step["region"]].closed["drained"] += 1
-    world.naming.drained.add(step["region"])
-    world.naming.take_out(step["region"])
     world.changed()
 
 
 def _undrain(world: World, step: Step) -> None:
     world.sites[step["region"]].closed["drained"] -= 1
-    world.naming.drained.discard(step["region"])
-    world.naming.bring_back(step["region"])
     world.changed()
 
 

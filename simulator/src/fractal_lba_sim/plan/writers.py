@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fractal_lba_server.core.regions import ACTIVE_ACTIVE, Placement
+from fractal_lba_server.core.regions import ACTIVE_ACTIVE, Placement, elsewhere
 from fractal_lba_server.core.streams import Refusal
 
 from .cold import ColdSeat
@@ -28,6 +28,8 @@ class Writers:
         self._world = world
         self._cold: dict[str, ColdSeat] = {}
         self._seats: dict[str, RoleSeat | ColdSeat] = {}
+        registry = world.setup.registry
+        self._elsewhere = {code: elsewhere(registry, code) for code in registry.codes}
         for name, placement in world.setup.placements.items():
             if placement.topology == COLD_STANDBY:
                 self._seats[name] = self._cold[name] = ColdSeat(world, placement)
@@ -53,7 +55,9 @@ class Writers:
     def refusal(self, region: str, placement: str) -> Refusal | None:
         """Say why a region takes no record of a placement, as far as roles go, or None."""
         if not self._world.setup.registry.may_hold(placement, region):
-            return Refusal("wrong_region", "another region holds the placement")
+            leader = {"endpoint": self._elsewhere[region][placement], "region_epoch": 0}
+            text = "another region holds the placement"
+            return Refusal("wrong_region", text, {"leader_hint": leader})
         seat = self._seats.get(placement)
         return None if seat is None else seat.refusal(region)
 

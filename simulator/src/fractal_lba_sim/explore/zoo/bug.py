@@ -43,7 +43,7 @@ SHOWN_BY: Final = {
     "driver-error-is-a-miss": 15,
     "dual-write-stops-before-the-cutover": 19,
     "epoch-not-persisted": 58,
-    "failback-before-catch-up": 125,
+    "failback-before-catch-up": 101095,
     "failed-second-write-forgotten": 48,
     "failover-flaps": 186,
     "granted-before-the-lease-is-over": 923,
