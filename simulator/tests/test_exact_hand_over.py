@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fractal_lba_server.drill.scenario import scenario_of
 from fractal_lba_server.judge.check import FAILS, HOLDS, check
 from fractal_lba_sim.engine import engine
+from fractal_lba_sim.explore.zoo.bases import STANDBY
 
 ASKED_S, VOTED_S, GIVEN_UP_S = 6, 9, 19
 """By checkers and an arbiter alone the standby would write from 10.6 s on, after `VOTED_S`."""
@@ -18,34 +20,16 @@ CUT = {"id": "cut", "kind": "partition", "from": "euw", "to": "use", "at_s": 5, 
 
 
 def played(*, arbiter: bool, faults: tuple[dict[str, Any], ...] = ()) -> list[dict[str, Any]]:
-    document = {
-        "version": 1,
-        "name": "hand-over",
-        "title": "One region writes and hands over to its standby",
-        "topology": {
-            "regions": [{"code": "euw"}, {"code": "use"}],
-            "placements": {
-                "open": {
-                    "regions": ["euw", "use"], "topology": "warm-standby", "copies": 2,
-                    "primary": "euw",
-                }
-            },
-            "links": [{"from": "euw", "to": "use", "delay_ms": 20}],
-            "arbiter": arbiter,
-        },
-        "settings": {"lease": {"duration_s": 2, "renew_s": 0.4, "drift_s": 0.1}},
-        "load": {
-            "duration_s": 24, "rate_per_s": 10, "settle_s": 30, "repeat_share": 0.3,
-            "outbox_until": "replicated",
-            "clients": [{"name": "one", "endpoints": ["euw", "use"]}],
-        },
-        "steps": [{"do": "failback", "at_s": ASKED_S, "region": "euw", "to": "use"}],
-        "faults": list(faults),
-        "promises": {
-            "single_writer": True, "digests_equal": True, "linearizable": "except_displaced",
-            "no_loss_end_to_end": True,
-        },
+    """Play the zoo's warm standby with an operator's hand-over and the server's own probes."""
+    document = deepcopy(dict(STANDBY))
+    document["topology"]["arbiter"] = arbiter
+    del document["settings"]["probe"]
+    document["load"] |= {
+        "duration_s": 24, "rate_per_s": 10, "settle_s": 30, "repeat_share": 0.3,
+        "clients": [{"name": "one", "endpoints": ["euw", "use"]}],
     }  # fmt: skip
+    document["steps"] = [{"do": "failback", "at_s": ASKED_S, "region": "euw", "to": "use"}]
+    document["faults"] = list(faults)
     return list(engine("exact").play(scenario_of(document, "hand-over"), seed=1))
 
 
